@@ -1,0 +1,48 @@
+"""Draws are functions: the same numbers on any device, in any split, and nothing to save.
+
+Each value is a hash of (seed, stream, position, view, index): two rounds of a 64-bit mixer in integer tensor
+operations.  The mixer's constants are from Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+_GOLD, _M1, _M2 = -7046029254386353131, -4658895280553007687, -7723592293110705685
+
+
+def _shift(x: Tensor, k: int) -> Tensor:
+    return (x >> k) & ((1 << (64 - k)) - 1)
+
+
+def _mix(x: Tensor) -> Tensor:
+    x = (x ^ _shift(x, 30)) * _M1
+    x = (x ^ _shift(x, 27)) * _M2
+    return x ^ _shift(x, 31)
+
+
+def key(*parts: object) -> int:
+    """A 63-bit seed from words and numbers: the same on every machine and in every process."""
+    digest = hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def bits(seed: int, positions: Tensor, view: int, n: int) -> Tensor:
+    """Hashed 64-bit integers (P, n) for positions (P,), int64."""
+    k = _mix(torch.tensor(seed, dtype=torch.int64, device=positions.device) + _GOLD)
+    k = _mix(k ^ (torch.tensor(view, dtype=torch.int64, device=positions.device) * _GOLD))
+    p = _mix(k ^ (positions.to(torch.int64) * _GOLD))
+    return _mix(p[:, None] + torch.arange(1, n + 1, dtype=torch.int64, device=positions.device) * _GOLD)
+
+
+def uniform(seed: int, positions: Tensor, view: int, n: int) -> Tensor:
+    """Uniform float32 (P, n) in [0, 1)."""
+    return _shift(bits(seed, positions, view, n), 40).to(torch.float32) * 2**-24
+
+
+def permutation(seed: int, epoch: int, n: int) -> Tensor:
+    """A permutation of n rows, a function of (seed, epoch)."""
+    return torch.argsort(bits(seed, torch.arange(n), epoch, 1)[:, 0], stable=True)
