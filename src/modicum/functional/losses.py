@@ -1,0 +1,63 @@
+"""Losses for targets that may be unknown: a value and a weight a row, so that the caller decides what to divide by.
+
+B rows, C classes.  Unknown rows have value 0, weight 0 and no gradient.  16-bit logits are lifted to float32.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def cross_entropy(logits: Tensor, target: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Cross-entropy in nats -> (values (B,), weights (B,): 1 known, 0 unknown).
+
+    logits: float (B,C).  target: int (B,), negative unknown, or probabilities (B,C), rows with a NaN unknown.
+    smoothing: share s of each target that is spread over all classes, (1-s) y + s/C (Szegedy et al., 2016).
+    """
+    logp = _log_softmax(logits)
+    if target.is_floating_point():
+        soft, known = _clean(target, logp)
+        values = -(soft * logp).sum(1)
+    else:
+        known = target >= 0
+        values = -logp.gather(1, target.clamp_min(0)[:, None])[:, 0]
+    if smoothing:
+        values = (1 - smoothing) * values - smoothing * logp.mean(1)
+    return _only(values, known), known.to(logp.dtype)
+
+
+def kl(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """KL(target || softmax(logits)) in nats, at least 0 -> (values (B,), weights (B,)).
+
+    target: probabilities (B,C), rows with a NaN unknown; a class of probability 0 adds 0.
+    """
+    logp = _log_softmax(logits)
+    soft, known = _clean(target, logp)
+    return _only((torch.xlogy(soft, soft) - soft * logp).sum(1), known), known.to(logp.dtype)
+
+
+def mse_probs(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared distance of probabilities, mean over classes -> (values (B,) in [0, 2/C], weights (B,)).
+
+    target: probabilities (B,C), rows with a NaN unknown.  Papers that sum over classes have C times this (Tarvainen
+    and Valpola, 2017, divide by C).
+    """
+    logp = _log_softmax(logits)
+    soft, known = _clean(target, logp)
+    return _only((logp.exp() - soft).square().mean(1), known), known.to(logp.dtype)
+
+
+def _log_softmax(logits: Tensor) -> Tensor:
+    return F.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), 1)
+
+
+def _clean(target: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Targets without NaN, and which rows had none; NaN times 0 is NaN, so they are replaced and not multiplied."""
+    known = ~target.isnan().any(1)
+    return torch.where(known[:, None], target, 0).to(like.dtype), known
+
+
+def _only(values: Tensor, known: Tensor) -> Tensor:
+    return torch.where(known, values, 0)
