@@ -1,0 +1,169 @@
+"""The feed: which images a stream draws at a step, and their views and labels.  Every draw is a function of the seed.
+
+Position p of a stream -> epoch p // n, row perm(seed, epoch)[p % n].  Nothing is remembered or has to be saved.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from modicum.core import draws
+from modicum.core.batch import Labels, Part, View
+from modicum.core.dataset import Dataset
+from modicum.core.errors import NeedsError, SettingsError, did_you_mean
+from modicum.core.program import Stream
+from modicum.core.recipe import PLAIN, Augment
+from modicum.data.cache import Pixels
+from modicum.data.pack import Annotations
+from modicum.data.views import DRAWS, make_view
+
+
+class Gathered(Mapping[str, Tensor]):
+    """Columns (N,...) as a batch sees them, (B,...): a column that nobody asks for costs nothing."""
+
+    def __init__(self, columns: Mapping[str, np.ndarray], rows: Tensor, device: torch.device) -> None:
+        self._columns, self._rows, self._device = columns, rows, device
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._columns:
+            raise SettingsError(f"no column {name!r}", where="batch", fix=did_you_mean(name, self._columns))
+        return torch.from_numpy(np.ascontiguousarray(self._columns[name][self._rows.numpy()])).to(self._device)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._columns
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+
+class Feed:
+    """Images of `data` that `pool` allows, bool (N,): a feed never shows a row outside it.
+
+    views: what each view name means.  side: of the views, in pixels.  rank, world: this process's share of a batch.
+    """
+
+    def __init__(
+        self, data: Dataset, pixels: Pixels, pool: np.ndarray, *, views: Mapping[str, Augment], side: int, seed: int,
+        device: torch.device | str = "cpu", how: str = "", rank: int = 0, world: int = 1,
+    ) -> None:  # fmt: skip
+        self.data, self.pixels, self.pool, self.views = data, pixels, pool & pixels.good, views
+        self.side, self.seed, self.device, self.how = side, seed, torch.device(device), how
+        self.rank, self.world = rank, world
+        self.columns: dict[str, Tensor] = {}
+        self.annotations = Annotations(data)
+        self._fill()
+
+    def _fill(self) -> None:
+        self.cls = torch.from_numpy(self.data.cls)
+        self.probs = None if self.data.probs is None else torch.from_numpy(np.asarray(self.data.probs, np.float32))
+        self.tags = None if self.data.tags is None else torch.from_numpy(self.data.tags)
+        self.rows = functools.lru_cache(maxsize=32)(self._rows)
+        self.permutation = functools.lru_cache(maxsize=64)(draws.permutation)
+
+    def put(self, name: str, values: Tensor) -> None:
+        """A collected column, (N,...), in place of any of that name: streams may choose by it and batches carry it."""
+        self.columns[name] = values
+        self.data = self.data.with_column(name, values.float().numpy())
+        self._fill()
+
+    def _rows(self, expression: str) -> Tensor:
+        chosen = np.zeros(len(self.data), bool)
+        chosen[self.data.rows(expression)] = True
+        rows = np.flatnonzero(chosen & self.pool)
+        if not len(rows):
+            raise NeedsError(f"no image for the rows {expression!r}", fix="Label some images, or check the split.")
+        return torch.from_numpy(rows)
+
+    def draw(self, stream: Stream, name: str, step: int, phase: int = 0, lane: int = 0) -> Part:
+        """The stream's batch at a step; of several processes each gets its share."""
+        share = stream.size // self.world
+        positions = torch.arange(share) + step * stream.size + self.rank * share
+        seed = draws.key(self.seed, "order", phase, lane, name)
+        return self.part(self.choose(stream, positions, seed), stream.views, positions, draws.key(seed, "views"))
+
+    def choose(self, stream: Stream, positions: Tensor, seed: int) -> Tensor:
+        """Positions (P,) -> rows (P,)."""
+        rows = self.rows(stream.rows)
+        if stream.sampler == "shuffle":
+            epochs, out = positions // len(rows), torch.empty_like(positions)
+            for epoch in epochs.unique().tolist():
+                mine = epochs == epoch
+                out[mine] = self.permutation(seed, epoch, len(rows))[positions[mine] % len(rows)]
+            return rows[out]
+        luck = draws.uniform(seed, positions, 0, 2)
+        if stream.sampler == "balanced":
+            return self._balanced(rows, luck)
+        if stream.sampler.startswith("weighted:"):
+            weight = self._weights(stream.sampler[9:], rows).cumsum(0)
+            return rows[torch.searchsorted(weight, luck[:, 0].double() * weight[-1]).clamp_max(len(rows) - 1)]
+        known = ("shuffle", "balanced", "weighted:COLUMN")
+        raise SettingsError(f"unknown sampler {stream.sampler!r}", fix=did_you_mean(stream.sampler, known))
+
+    def _weights(self, name: str, rows: Tensor) -> Tensor:
+        """A column as weights of rows, float64 (R,): not a number counts as 0."""
+        if name not in self.data.columns:
+            raise SettingsError(f"no column {name!r}", where="sampler", fix=did_you_mean(name, self.data.columns))
+        weight = torch.from_numpy(np.asarray(self.data.columns[name], np.float64))[rows].nan_to_num(0.0)
+        if weight.ndim != 1 or (weight < 0).any() or not weight.sum() > 0:
+            fix = "It must be one number an image, none below 0, some above."
+            raise NeedsError(f"the column {name!r} gives no weights", where="sampler", fix=fix)
+        return weight
+
+    def _balanced(self, rows: Tensor, luck: Tensor) -> Tensor:
+        """A class with equal chance, then one of its images; images without a class are left out."""
+        rows = rows[self.cls[rows] >= 0]
+        if not len(rows):
+            raise NeedsError("no image has a class", where="sampler 'balanced'", fix="Draw with sampler='shuffle'.")
+        cls, order = self.cls[rows].sort(stable=True)
+        kinds, counts = cls.unique_consecutive(return_counts=True)
+        kind = (luck[:, 0] * len(kinds)).long().clamp_max(len(kinds) - 1)
+        start = counts.cumsum(0) - counts
+        within = (luck[:, 1] * counts[kind]).long().minimum(counts[kind] - 1)
+        return rows[order[start[kind] + within]]
+
+    def part(self, rows: Tensor, views: tuple[str, ...], positions: Tensor, seed: int) -> Part:
+        """Views and labels of given rows."""
+        pixels, sizes = self.pixels.batch(rows.numpy())
+        made = {}
+        for number, view in enumerate(views):
+            augment = self.views.get(view, PLAIN if view == "plain" else None)
+            if augment is None:
+                raise SettingsError(f"the recipe has no view {view!r}", fix=did_you_mean(view, self.views))
+            luck = draws.uniform(seed, positions, number, DRAWS)
+            made[view] = make_view(pixels, sizes, augment, luck, self.side, self.device, self.how)
+        made = {name: self._whole(view, rows, sizes) for name, view in made.items()}
+        return Part(rows.to(self.device), made, self.labels(rows), Gathered(self.data.columns, rows, self.device))
+
+    def _whole(self, view: View, rows: Tensor, sizes: np.ndarray) -> View:
+        """A view of the cached pixels as one of the whole image, in whose coordinates labels are."""
+        index = self.pixels.index
+        if "whole_height" not in (index.dtype.names or ()):
+            return view
+        whole = np.stack([index["whole_height"], index["whole_width"]], 1)[rows.numpy()].astype(np.int64)
+        if (whole == sizes).all():
+            return view
+        scale = torch.from_numpy((whole / sizes)[:, ::-1].astype(np.float32)).to(self.device)
+        return View(view.pixels, view.affine * scale[:, :, None], torch.from_numpy(whole).to(self.device))
+
+    def labels(self, rows: Tensor) -> Labels:
+        """What is known of these rows."""
+
+        def pick(values: Tensor | None) -> Tensor | None:
+            return None if values is None else values[rows].to(self.device)
+
+        votes, boxes, looked = self.annotations.of(rows, self.device)
+        return Labels(self.cls[rows].to(self.device), pick(self.probs), pick(self.tags), votes, boxes, looked)
+
+    def sweep(self, rows: np.ndarray, size: int, views: tuple[str, ...] = ("plain",), seed: int = 0) -> Iterator[Part]:
+        """Every given row once, in order, in batches of at most `size`."""
+        for start in range(0, len(rows), size):
+            some = torch.from_numpy(rows[start : start + size])
+            yield self.part(some, views, some, draws.key(self.seed, "sweep", seed))

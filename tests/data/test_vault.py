@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from modicum.core.dataset import Dataset
+from modicum.core.errors import DataError
+from modicum.data.vault import Vault, hide
+
+CLS = np.array([0, 1, -1, 1, 0])
+
+
+@pytest.fixture
+def data() -> Dataset:
+    return Dataset.build([f"i{n}" for n in range(5)], ["a", "b"], cls=CLS)
+
+
+def test_hidden_labels_leave_the_set(data: Dataset, tmp_path: Path) -> None:
+    visible, vault = hide(data, np.array([1, 4]))
+    assert visible.cls.tolist() == [-1, 1, -1, -1, 0] and visible.names == ("a", "b")
+    assert visible.annotations.num_rows == 2
+    visible.save(tmp_path)
+    assert Dataset.load(tmp_path).cls.tolist() == [-1, 1, -1, -1, 0]
+    np.testing.assert_array_equal(vault.open("test"), CLS)
+
+
+def test_hidden_values_cannot_be_told_from_the_visible_set(data: Dataset) -> None:
+    other = Dataset.build(data.ids.tolist(), ["a", "b"], cls=np.array([1, 1, -1, 0, 0]))
+    keep = np.array([1, 4])
+    assert hide(data, keep)[0].version == hide(other, keep)[0].version
+
+
+def test_openings_are_counted_with_their_reasons(data: Dataset, tmp_path: Path) -> None:
+    vault = hide(data, np.array([0]))[1]
+    vault.open("before saving")
+    kept = vault.save(tmp_path / "vault")
+    kept.open("accuracy")
+    again = Vault.load(tmp_path / "vault")
+    assert again.count == 2
+    np.testing.assert_array_equal(again.open("calibration"), CLS)
+    assert [o["reason"] for o in again.openings] == ["before saving", "accuracy", "calibration"] and kept.count == 3
+    assert again.ids.tolist() == data.ids.tolist() and len(again) == 5
+    assert again.save(tmp_path / "vault").count == 3
+
+
+def test_no_opening_is_lost_or_nameless(data: Dataset, tmp_path: Path) -> None:
+    vault = hide(data, np.array([0]))[1].save(tmp_path)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: Vault.load(tmp_path).open(f"reader {n}"), range(40)))
+    assert vault.count == 40 and len({o["reason"] for o in vault.openings}) == 40
+    with pytest.raises(DataError):
+        vault.open(" ")
+    vault.open("spoil")[:] = 7
+    np.testing.assert_array_equal(vault.open("again"), CLS)
+
+
+def test_a_missing_vault_says_so(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="not a readable vault"):
+        Vault.load(tmp_path)
