@@ -1,0 +1,45 @@
+"""CAM: where a class's evidence lies, read from the weights of the linear layer after average pooling.
+
+    M_c = sum_k W[c, k] A_k            A: maps before pooling (K,h,w);  W: weights of the head (C,K)
+
+No backward pass.  The mean of M_c over positions plus the bias is the logit of c, exactly.  Sign kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from modicum.core.card import Card
+from modicum.core.errors import ModelError
+from modicum.core.method import Explain
+
+CARD = Card(
+    title="CAM (class activation map)",
+    role="explain",
+    idea="A class's weights, applied before the pooling instead of after it, show where its evidence lies.",
+    needs=("image", "net:class"),
+    makes=("maps",),
+    year=2016,
+    cites=("arXiv:1512.04150",),
+    changed=(
+        "On a network whose head is not linear on averaged maps, the gradient summed over positions takes the place of "
+        "the weights, with a warning."
+    ),
+    cost=0.35,
+)
+
+
+@dataclass(frozen=True)
+class Cam(Explain):
+    """Zhou et al., 2016."""
+
+    gradient: ClassVar[bool] = False
+
+    def weigh(self, acts: Tensor, grads: Tensor | None, head: Tensor | None, targets: Tensor) -> Tensor:
+        if head is None:
+            raise ModelError("the weights of the head are not known", where="cam", fix="Use grad-cam.")
+        return torch.einsum("btk,bkhw->bthw", head[targets], acts)
