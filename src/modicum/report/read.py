@@ -1,0 +1,183 @@
+"""A run directory as the report sees it: every part may be missing or damaged, and then it is said, not raised."""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modicum.core.dataset import Dataset
+from modicum.core.errors import ModicumError
+
+SURE = 0.95
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """name: of the folder.  predictions: column -> array (M,).  maps: rows (R,), targets (R,), maps (R,h,w).
+    parameters, bytes: of net.safetensors, 0 where it is not there.  damaged: sentences about files that could not be
+    read."""
+
+    name: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    metrics: tuple[Mapping[str, Any], ...] = ()
+    data: Dataset | None = None
+    predictions: Mapping[str, np.ndarray] = field(default_factory=dict)
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+    maps: Mapping[str, np.ndarray] = field(default_factory=dict)
+    export: Mapping[str, Any] = field(default_factory=dict)
+    scan: Mapping[str, Any] = field(default_factory=dict)
+    seconds: Mapping[str, Any] = field(default_factory=dict)
+    parameters: int = 0
+    bytes: int = 0
+    damaged: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, from the first part that knows them."""
+        for names in (
+            self.evaluation.get("classes"),
+            part(self.config, "data").get("classes"),
+            self.data and self.data.names,
+        ):
+            if isinstance(names, (list, tuple)) and names:
+                return tuple(str(n) for n in names)
+        return ()
+
+    @property
+    def main(self) -> str:
+        """The name of the method's arm."""
+        return str(self.evaluation.get("main") or self.config.get("method") or "this model")
+
+
+def part(of: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A mapping inside a mapping; empty where there is none."""
+    value = of.get(name)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _object(path: Path) -> dict[str, Any]:
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError("not a JSON object")
+    return found
+
+
+def _lines(path: Path) -> tuple[dict[str, Any], ...]:
+    """JSON lines; a last line that was cut short by a crash is left out."""
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    out = []
+    for k, line in enumerate(lines):
+        try:
+            out.append(json.loads(line))
+        except ValueError:
+            if k < len(lines) - 1:
+                raise ValueError(f"line {k + 1} is not JSON") from None
+    return tuple(x for x in out if isinstance(x, dict))
+
+
+def _predictions(path: Path) -> dict[str, np.ndarray]:
+    import pyarrow.parquet as pq
+
+    columns = ("row", "id", "split", "cls", "pred", "confidence")
+    table = pq.read_table(path, columns=list(columns))
+    out = {
+        c: np.asarray(table[c].to_pylist(), object) if c in ("id", "split") else table[c].to_numpy() for c in columns
+    }
+    if any(a.dtype.kind not in "iuf" for c, a in out.items() if c not in ("id", "split")):
+        raise ValueError("row, cls, pred and confidence must be numbers")
+    return out
+
+
+def _maps(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as file:
+        out = {name: file[name] for name in ("rows", "targets", "maps")}
+    if out["maps"].ndim != 3 or not len(out["rows"]) == len(out["targets"]) == len(out["maps"]):
+        raise ValueError("rows (R,), targets (R,) and maps (R,h,w) do not fit together")
+    return out
+
+
+def _parameters(path: Path) -> tuple[int, int]:
+    """Numbers in a safetensors file, read from its header, and its bytes."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > path.stat().st_size:
+            raise ValueError("the header is longer than the file")
+        header = json.loads(file.read(length))
+    count = sum(math.prod(t["shape"]) for name, t in header.items() if name != "__metadata__")
+    return count, path.stat().st_size
+
+
+_READERS = {
+    "config": ("config.json", _object),
+    "environment": ("environment.json", _object),
+    "metrics": ("metrics.jsonl", _lines),
+    "data": ("data", Dataset.load),
+    "predictions": ("predictions.parquet", _predictions),
+    "evaluation": ("evaluation.json", _object),
+    "maps": ("maps.npz", _maps),
+    "export": ("export.json", _object),
+    "scan": ("scan.json", _object),
+    "seconds": ("seconds.json", _object),
+}
+
+
+def read(folder: Path) -> Run:
+    """Everything the folder holds.  Nothing in it is run or unpickled."""
+    found: dict[str, Any] = {}
+    damaged = []
+    for name, (file, reader) in _READERS.items():
+        try:
+            if (folder / file).exists():
+                found[name] = reader(folder / file)
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            EOFError,
+            RuntimeError,
+            zipfile.BadZipFile,
+            ModicumError,
+        ) as error:
+            damaged.append(
+                f"{file} could not be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+            )
+    weights = folder / "net.safetensors"
+    try:
+        if weights.exists():
+            found["parameters"], found["bytes"] = _parameters(weights)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        damaged.append(f"net.safetensors could not be read: {error}")
+    return Run(folder.resolve().name, damaged=tuple(damaged), **found)
+
+
+def surest(run: Run) -> dict[str, Any] | None:
+    """Mistakes, the surest first: {"first": [{"row", "true", "said", "confidence"}], "wrong", "asked", "of", "sure"}.
+
+    From evaluation.json, which saw the hidden labels; else from the labels that the predictions carry; else None.
+    sure: how many have a confidence of at least 95 %.  of: what was asked about, in words.
+    """
+    listed = run.evaluation.get("mistakes")
+    if listed:
+        first = [{k: m[k] for k in ("row", "true", "said", "confidence")} for m in listed["first"]]
+        return {**listed, "first": first, "asked": part(run.evaluation, "test")["images"], "of": "test images"}
+    p = run.predictions
+    asked = p["cls"] >= 0 if p else np.zeros(0, bool)
+    if not asked.any():
+        return None
+    tested = asked & (p["split"] == "test")
+    asked, of = (tested, "test images") if tested.any() else (asked, "images that it was trained on")
+    wrong = np.flatnonzero(asked & (p["pred"] != p["cls"]))
+    order = wrong[np.argsort(-p["confidence"][wrong], kind="stable")][:100]
+    names = {"row": "row", "true": "cls", "said": "pred"}
+    first = [{**{k: int(p[c][i]) for k, c in names.items()}, "confidence": float(p["confidence"][i])} for i in order]
+    sure = int((p["confidence"][wrong] >= SURE).sum())
+    return {"first": first, "wrong": len(wrong), "asked": int(asked.sum()), "of": of, "sure": sure}
