@@ -1,0 +1,71 @@
+"""Tables of predictions."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modicum.core.errors import DataError
+from modicum.deploy.predict import Prediction
+from modicum.deploy.predictions import plain, write
+
+CLASSES = ("=cat", "dog")
+ROWS = [
+    Prediction("a/b.png", "=cat", 0.75, np.array([0.75, 0.25], np.float32), CLASSES),
+    Prediction('-x,\n"y".png', "dog", 0.5, np.array([0.5, 0.5], np.float32), CLASSES),
+    Prediction("+bad.png", "", float("nan"), np.empty(0, np.float32), CLASSES, "the file is cut short"),
+]  # fmt: skip
+
+
+def test_csv_is_guarded_against_formulas(tmp_path: Path) -> None:
+    assert write(ROWS, tmp_path / "new" / "p.csv") == 3
+    with (tmp_path / "new" / "p.csv").open(newline="", encoding="utf-8") as file:
+        found = list(csv.reader(file))
+    assert found == [
+        ["id", "class", "confidence", "fault", "'=cat", "dog"],
+        ["a/b.png", "'=cat", "0.75", "", "0.75", "0.25"],
+        ["'-x,\n\"y\".png", "dog", "0.5", "", "0.5", "0.5"],
+        ["'+bad.png", "", "", "the file is cut short", "", ""],
+    ]
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["p.csv"]
+
+
+def test_parquet_keeps_text_and_leaves_faults_empty(tmp_path: Path) -> None:
+    assert write(iter(ROWS), tmp_path / "p.parquet") == 3
+    table = pq.read_table(tmp_path / "p.parquet")
+    assert table["class"].to_pylist() == ["=cat", "dog", None] and table["id"].to_pylist()[2] == "+bad.png"
+    assert table["probs"].to_pylist() == [[0.75, 0.25], [0.5, 0.5], None]
+    assert table.schema.metadata[b"class 1"] == b"dog"
+
+
+def test_nothing_is_left_when_the_images_fail(tmp_path: Path) -> None:
+    def failing() -> object:
+        yield ROWS[0]
+        raise RuntimeError
+
+    for name in ("p.csv", "p.parquet"):
+        with pytest.raises(RuntimeError):
+            write(failing(), tmp_path / name)  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(DataError, match=r"\.csv or \.parquet"):
+        write(ROWS, tmp_path / "p.txt")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be written"):
+        write(ROWS, tmp_path / "file" / "p.csv")
+
+
+def test_no_prediction_is_a_table_without_rows(tmp_path: Path) -> None:
+    assert write([], tmp_path / "p.csv") == write([], tmp_path / "p.parquet") == 0
+    assert (tmp_path / "p.csv").read_text().splitlines() == ["id,class,confidence,fault"]
+
+
+@given(st.text())
+def test_no_cell_starts_a_formula(text: str) -> None:
+    assert not plain(text).startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert plain(text) in (text, "'" + text)

@@ -1,0 +1,209 @@
+"""The run directory: one writer, whole files, checkpoints that survive a full disk, and clear words for every fault."""
+
+from __future__ import annotations
+
+import errno
+import json
+import multiprocessing
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from modicum.core.errors import RunError
+from modicum.runs import checkpoint
+from modicum.runs.run import Metrics, Run, environment, write_whole
+
+ROOT = os.name != "nt" and os.geteuid() == 0
+
+
+def tensors(value: float) -> dict[str, torch.Tensor]:
+    return {"nets.w": torch.full((3, 2), value), "optim.0.0.step": torch.tensor(value)}
+
+
+def full(*given: Any, **more: Any) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+# -- one writer --------------------------------------------------------------------------------------------------------
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    with run.lock():
+        with pytest.raises(RunError, match=f"another process \\({os.getpid()}"), run.lock():
+            pass
+        assert (run / ".lock").exists(), "the second did not take the first one's lock away"
+    assert not (run / ".lock").exists()
+    with run.lock():
+        pass
+
+
+def test_the_lock_goes_when_the_work_fails(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    with pytest.raises(ValueError), run.lock():
+        raise ValueError
+    assert not (run / ".lock").exists()
+
+
+def test_a_dead_process_s_lock_is_taken_over_and_another_machine_s_is_not(tmp_path: Path) -> None:
+    child = multiprocessing.get_context("spawn").Process(target=os.getpid)
+    child.start()
+    child.join()
+    (tmp_path / ".lock").write_text(f"{child.pid} {socket.gethostname()}")
+    with Run(tmp_path).lock():
+        assert (tmp_path / ".lock").read_text().startswith(f"{os.getpid()} ")
+    (tmp_path / ".lock").write_text("1 elsewhere")
+    with pytest.raises(RunError, match="on elsewhere"), Run(tmp_path).lock():
+        pass
+
+
+# -- whole files -------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_the_old_one_or_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "deep" / "a.txt"
+    write_whole(path, "old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RunError, match=r"a\.txt: cannot write: No space left"):
+        write_whole(path, "new")
+    assert path.read_text() == "old" and [p.name for p in path.parent.iterdir()] == ["a.txt"]
+    monkeypatch.undo()
+    write_whole(path, b"new")
+    assert path.read_bytes() == b"new"
+
+
+@pytest.mark.skipif(ROOT, reason="the superuser may write anywhere")
+def test_a_read_only_folder_is_said(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(RunError, match="cannot write"):
+            write_whole(tmp_path / "a.txt", "x")
+        with pytest.raises(RunError, match="cannot write"), Run(tmp_path).lock():
+            pass
+        with pytest.raises(RunError, match="cannot write"):
+            checkpoint.save(tmp_path / "c", (0, 1), tensors(1), {})
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_a_file_where_the_folder_should_be_is_said(tmp_path: Path) -> None:
+    """The same for the superuser too: nothing can be made below a file."""
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(RunError, match="cannot write"):
+        write_whole(tmp_path / "run" / "a.txt", "x")
+    with pytest.raises(RunError, match="cannot write"), Run(tmp_path / "run").lock():
+        pass
+    with pytest.raises(RunError, match="cannot write a checkpoint"):
+        checkpoint.save(tmp_path / "run", (0, 1), tensors(1), {})
+
+
+def test_json_files_and_their_faults(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    with pytest.raises(RunError, match=r"no config\.json"):
+        Run.open(tmp_path)
+    run.write("config.json", {"seed": 1, "name": "ä"})
+    assert Run.open(tmp_path).config == {"seed": 1, "name": "ä"}
+    with pytest.raises(ValueError):
+        run.write("config.json", {"bad": float("nan")})
+    assert run.config["seed"] == 1
+    for damage in ('{"seed": ', "[1]", "\x00"):
+        (tmp_path / "config.json").write_text(damage)
+        with pytest.raises(RunError, match="damaged"):
+            _ = run.config
+    with pytest.raises(RunError, match=r"other\.json is missing"):
+        run.read("other.json")
+
+
+# -- checkpoints -------------------------------------------------------------------------------------------------------
+
+
+def test_the_newest_checkpoint_comes_back_and_two_are_kept(tmp_path: Path) -> None:
+    assert checkpoint.latest(tmp_path / "none") is None
+    for at in ((0, 9), (0, 10), (1, 0), (10, 2)):
+        checkpoint.save(tmp_path, at, tensors(at[1]), {"phase": at[0], "step": at[1]})
+    found = checkpoint.latest(tmp_path)
+    assert found is not None and (found.state["phase"], found.state["step"]) == (10, 2)
+    assert found.tensors["nets.w"].equal(tensors(2)["nets.w"]) and found.tensors["optim.0.0.step"] == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["at-0001-000000000", "at-0010-000000002"]
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint.save(tmp_path, (0, 1), tensors(1), {"step": 1})
+    for name in ("_write", "_sync"):
+        monkeypatch.setattr(checkpoint, name, full)
+        with pytest.raises(RunError, match=r"No space left.*\n.*it resumes"):
+            checkpoint.save(tmp_path, (0, 2), tensors(2), {"step": 2})
+        monkeypatch.undo()
+        found = checkpoint.latest(tmp_path)
+        assert found is not None and found.state["step"] == 1
+        assert [p.name for p in tmp_path.iterdir()] == ["at-0000-000000001"], "nothing half made is left"
+
+
+def test_a_device_that_is_really_full_is_said_too(tmp_path: Path) -> None:
+    """A limit on the size of files of this process: what safetensors raises then is no OSError."""
+    resource = pytest.importorskip("resource")
+    signal = pytest.importorskip("signal")
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+        with pytest.raises(RunError, match="cannot write a checkpoint"):
+            checkpoint.save(tmp_path, (0, 1), {"w": torch.zeros(100_000)}, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["tensors.safetensors", "state.json", "0001-column-x.safetensors"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "noise"])
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, name: str, damage: str) -> None:
+    checkpoint.save(tmp_path, (0, 1), tensors(1), {"step": 1})
+    checkpoint.save(tmp_path, (1, 1), tensors(2), {"step": 2}, {"0001-column-x": {"values": torch.ones(4)}})
+    path = tmp_path / "at-0001-000000001" / name
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:20] if damage == "cut" else os.urandom(path.stat().st_size))
+    found = checkpoint.latest(tmp_path)
+    assert found is not None and found.state["step"] == 1
+
+
+def test_what_is_kept_is_linked_and_outlives_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: dict[str, Any] = {"0000-column-x": {"values": torch.arange(4.0)}}
+    kept = checkpoint.save(tmp_path, (0, 0), tensors(0), {}, kept)
+    inode = kept["0000-column-x"].stat().st_ino
+    for step in range(1, 4):
+        kept = checkpoint.save(tmp_path, (0, step), tensors(step), {}, kept)
+    assert kept["0000-column-x"].stat().st_ino == inode
+    monkeypatch.setattr(Path, "hardlink_to", full)
+    checkpoint.save(tmp_path, (0, 4), tensors(4), {}, kept)
+    found = checkpoint.latest(tmp_path)
+    assert found is not None and list(found.kept) == ["0000-column-x"]
+    assert checkpoint.load(found.kept["0000-column-x"])["values"].tolist() == [0, 1, 2, 3]
+    assert found.kept["0000-column-x"].stat().st_ino != inode, "copied where there are no links"
+
+
+# -- metrics and machine -----------------------------------------------------------------------------------------------
+
+
+def test_metrics_are_cut_for_one_arm_and_a_half_line_is_dropped(tmp_path: Path) -> None:
+    metrics = Metrics(tmp_path / "run" / "metrics.jsonl")
+    metrics.cut("a", 3)
+    assert not metrics.path.exists()
+    for arm in "ab":
+        for step in range(1, 6):
+            metrics.add({"arm": arm, "step": step})
+    with metrics.path.open("a") as file:
+        file.write('{"arm": "b", "st')
+    metrics.cut("a", 2)
+    lines = [json.loads(x) for x in metrics.path.read_text().splitlines()]
+    assert [(x["arm"], x["step"]) for x in lines] == [("a", 1), ("a", 2), *(("b", k) for k in range(1, 6))]
+
+
+def test_the_environment_can_be_written_down() -> None:
+    found = environment()
+    assert json.loads(json.dumps(found)) == found and found["packages"]["torch"] == torch.__version__.split("+")[0]
