@@ -1,0 +1,136 @@
+"""Arms: networks trained on the same labels, each in its own folder of the run, finished or taken up again."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from modicum.core import draws
+from modicum.core.dataset import Dataset
+from modicum.core.method import Learn
+from modicum.core.net import Net
+from modicum.core.program import Info
+from modicum.core.recipe import PLAIN, Augment, Recipe
+from modicum.data.cache import Pixels
+from modicum.data.feed import Feed
+from modicum.engine.loop import Loop, Tick
+from modicum.models import doors, files
+from modicum.runs.run import Metrics
+
+
+@dataclass
+class Bench:
+    """What all arms of a run share: the data, the network's name, the machine.
+
+    pool: rows that may be trained on, bool (N,).  every: seconds between checkpoints.  layout: "channels_last" or "".
+    """
+
+    data: Dataset
+    pixels: Pixels
+    pool: np.ndarray
+    net: str
+    side: int
+    channels: int
+    seed: int
+    fabric: Any
+    how: str = ""
+    layout: str = ""
+    weights: Path | None = None
+    pretrained: bool = False
+    every: float = 10.0
+    moments: tuple[np.ndarray, np.ndarray] | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def feed(self, views: dict[str, Augment] | Any) -> Feed:
+        """A feed of the pool with these views."""
+        return Feed(
+            self.data, self.pixels, self.pool, views=views, side=self.side, seed=self.seed, device=self.fabric.device,
+            how=self.how, rank=self.fabric.global_rank, world=self.fabric.world_size,
+        )  # fmt: skip
+
+    def info(self, recipe: Recipe) -> Info:
+        """What a method may know: from visible labels in the pool only."""
+        cls = self.data.cls[self.pool]
+        counts = np.bincount(cls[cls >= 0], minlength=len(self.data.names))
+        labelled = int((self.data.known("class") | self.data.known("probs"))[self.pool].sum())
+        return Info(
+            self.data.names, tuple(int(c) for c in counts), len(self.data), labelled, self.channels, self.side, recipe
+        )
+
+    def make(self, role: str, frozen: bool = False) -> Net:
+        """A new network for a role: the same weights in every run of this seed, whatever was built before it."""
+        with torch.random.fork_rng():
+            torch.manual_seed(draws.key(self.seed, "init", role))
+            net = doors.make(
+                self.net, classes=len(self.data.names), channels=self.channels, side=self.side,
+                pretrained=self.pretrained, weights=self.weights,
+            )  # fmt: skip
+        self.notes += [n for n in net.notes if n not in self.notes]
+        if not (self.pretrained or self.weights):
+            mean, std = self.centre()
+            net.mean.copy_(torch.from_numpy(mean))
+            net.std.copy_(torch.from_numpy(std))
+        return net.freeze() if frozen else net
+
+    def centre(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation of each channel over up to 2,000 images of the pool, in [0,1]."""
+        if self.moments is None:
+            rows = np.flatnonzero(self.pool & self.pixels.good)
+            rows = rows[:: max(1, len(rows) // 2000)][:2000]
+            parts = [p["plain"].cpu() for p in self.feed({"plain": PLAIN}).sweep(rows, 256)]
+            x = torch.cat([p.permute(1, 0, 2, 3).flatten(1) for p in parts], 1)
+            self.moments = (x.mean(1).numpy(), x.std(1).clamp_min(1e-3).numpy())
+        return self.moments
+
+    def loop(
+        self,
+        method: Learn,
+        recipe: Recipe,
+        arm: str = "",
+        home: Path | None = None,
+        metrics: Metrics | None = None,
+        tick: Tick | None = None,
+    ) -> Loop:
+        """The training of one arm, from its start."""
+        info = self.info(recipe)
+        with torch.random.fork_rng():
+            torch.manual_seed(draws.key(self.seed, "build"))  # for heads and the like that a method makes itself
+            nets = method.build(info, self.make)
+        layout = torch.channels_last if self.layout == "channels_last" else torch.preserve_format
+        nets = nets.to(self.fabric.device)
+        if self.layout:
+            nets = nets.to(memory_format=layout)
+        return Loop(
+            method,
+            nets,
+            info,
+            self.feed(recipe.views),
+            self.fabric,
+            self.seed,
+            arm,
+            home,
+            metrics,
+            tick,
+            self.every,
+            layout,
+        )
+
+
+def train(
+    bench: Bench, method: Learn, recipe: Recipe, arm: str, folder: Path, metrics: Metrics, tick: Tick | None
+) -> Net:
+    """Train an arm, or load it if it is done.  Its folder holds checkpoints until net.json is there."""
+    if (folder / "net.json").is_file():
+        return files.load(folder)[0].to(bench.fabric.device).eval()
+    loop = bench.loop(method, recipe, arm, folder / "checkpoints", metrics, tick)
+    loop.run()
+    net = method.deliver(loop.nets).eval()
+    if bench.fabric.global_rank == 0:
+        files.save(net, folder, classes=bench.data.names)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return net

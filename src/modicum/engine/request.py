@@ -1,0 +1,47 @@
+"""What a person can ask of `fit`: one frozen record, kept in the run, so that resuming needs no question."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from modicum.core.settings import Settings, knob
+
+
+@dataclass(frozen=True)
+class Request(Settings):
+    """Settings of `modicum fit`.  Empty or 0 means: choose by the rules, and write down what was chosen.
+
+    settings: of the method, by name.  recipe: parts of its recipe, by dotted name, such as "optim.lr".
+    """
+
+    data: str = knob("", doc="folder, table or file of images, or sample:digits")
+    method: str = knob("", doc="learn method; '' = chosen by cards and measured traits")
+    settings: Mapping[str, str] = field(default_factory=dict)
+    recipe: Mapping[str, str] = field(default_factory=dict)
+    preset: str = knob("small", doc="settings and recipe to start from", choices=("small", "paper"))
+    net: str = knob("", doc="network: tiny-conv, tiny-res:depth=16,width=2 or any timm name")
+    weights: str = knob("", doc="safetensors file to start from")
+    pretrained: bool = knob(False, doc="start from published weights (needs the hub)")
+    steps: int = knob(0, 0, doc="gradient steps of the method")
+    minutes: float = knob(0.0, 0, doc="time for the method's training; turned into steps once", unit="minutes")
+    batch: int = knob(0, 0, doc="labelled images a step")
+    side: int = knob(0, 0, 4096, doc="side of the network's input", unit="pixels")
+    flip: str = knob("auto", doc="mirror images in training; auto = colour images only", choices=("auto", "yes", "no"))
+    twins: str = knob(
+        "time",
+        doc="labels-only twins trained beside: as long, as many steps, or none",
+        choices=("time", "steps", "none"),
+    )
+    labels: int = knob(0, 0, doc="keep this many labels a class and hide the rest, to try how few would do")
+    test: float = knob(0.2, 0, 0.9, doc="share of labelled images held out where the data have no test split")
+    folds: int = knob(
+        0, 0, 20, doc="train so many times more on parts of the labels, for calibration without held-out ones"
+    )
+    precision: str = knob(
+        "auto", doc="32 or bf16; auto = bf16 where it is measured to be faster", choices=("auto", "32", "bf16")
+    )
+    device: str = knob("auto", doc="cpu, cuda, mps or auto")
+    checkpoint: float = knob(10.0, 0, doc="time between checkpoints", unit="seconds")
+    seed: int = knob(0, 0, doc="seed of every draw")
+    export: bool = knob(True, doc="write model.onnx")

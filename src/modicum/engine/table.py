@@ -1,0 +1,76 @@
+"""A finished run as a network and a Table: what the verbs after `fit` work on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+
+from modicum.core.dataset import Dataset, Table
+from modicum.core.errors import DataError, RunError
+from modicum.core.net import Net
+from modicum.data.cache import Pixels
+from modicum.data.images import resize, square
+from modicum.models import files
+from modicum.runs.run import Run
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that `fit` finished.  meta: net.json.  pixels are opened when asked for."""
+
+    run: Run
+    net: Net
+    meta: dict[str, Any]
+    data: Dataset
+
+    @staticmethod
+    def open(folder: str | Path) -> Finished:
+        """RunError where the folder holds no finished run."""
+        run = Run.open(folder)
+        if not (run / "net.json").is_file():
+            raise RunError(
+                "this run has no network yet",
+                where=folder,
+                fix="Repeat the `modicum fit` command that began it: it resumes.",
+            )
+        net, meta = files.load(run.folder)
+        return Finished(run, net.eval(), dict(meta), Dataset.load(run / "data"))
+
+    def pixels(self) -> Pixels:
+        """The images of the run, from the cache (built again where it is gone)."""
+        from modicum.engine.fit import cache_home
+
+        return Pixels.build(self.data, cache_home(), self.run.config["choices"]["cache"])
+
+    def table(self, expression: str = "all") -> Table:
+        """Rows of the run that could be read, with `logits` (R,C) from predictions.parquet."""
+        kept = pq.read_table(self.run / "predictions.parquet", columns=["row", "logits"])
+        rows = kept["row"].to_numpy().astype(np.int64)
+        logits = np.stack(kept["logits"].to_numpy(zero_copy_only=False)).astype(np.float32)
+        chosen = np.isin(rows, self.data.rows(expression))
+        return Table(self.data, rows[chosen], {"logits": logits[chosen]})
+
+    def with_features(self, table: Table, size: int = 256) -> Table:
+        """The table with `features` (R,D), the head's input, from one pass."""
+        pixels, out = self.pixels(), []
+        with torch.no_grad():
+            for start in range(0, len(table), size):
+                out.append(
+                    self.net.body(self.batch([pixels.image(int(r)) for r in table.rows[start : start + size]])).numpy()
+                )
+        return Table(table.data, table.rows, {**table.columns, "features": np.concatenate(out)})
+
+    def batch(self, images: list[np.ndarray]) -> torch.Tensor:
+        """Images (h,w,c) of any size as the network's input (B,c,S,S) in [0,1]."""
+        side, channels = int(self.meta["side"]), int(self.meta["channels"])
+        if not images:
+            raise DataError("no image to look at", where="explain")
+        shorter = int(self.meta.get("shorter") or 0)
+        done = [square(resize(i, shorter) if shorter else i, side, channels) for i in images]
+        x = np.stack([d.astype(np.float32) / (65535 if d.dtype == np.uint16 else 255) for d in done])
+        return torch.from_numpy(x).permute(0, 3, 1, 2)

@@ -1,0 +1,202 @@
+"""The verbs after `fit`, each a function of a run: explain, label, score, select, evaluate, export, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from modicum.core import registry
+from modicum.core.dataset import Dataset, Table
+from modicum.core.errors import DataError, NeedsError
+from modicum.core.kinds import Fact
+from modicum.data.images import decode
+from modicum.data.read import read
+from modicum.engine.table import Finished
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
+
+
+class Explained(NamedTuple):
+    """files: one picture an image.  classes: explained, by name.  warnings: sentences.  faults: (file, reason)."""
+
+    files: list[Path]
+    classes: list[str]
+    warnings: list[str]
+    faults: list[tuple[str, str]]
+
+
+def images_in(places: list[str | Path]) -> list[Path]:
+    """Image files among files and folders, in order; DataError for a place that is not there or holds none."""
+    out: list[Path] = []
+    for place in map(Path, places):
+        if not place.exists():
+            raise DataError("there is no such file or folder", where=place, fix="Give image files, or folders of them.")
+        out += sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES) if place.is_dir() else [place]
+    if not out:
+        raise DataError(
+            "no image found",
+            where=", ".join(map(str, places)),
+            fix=f"Files with these endings are read: {' '.join(SUFFIXES)}.",
+        )
+    return out
+
+
+def explain(
+    run: str | Path, images: list[str | Path], out: str | Path, method: str = "", target: str = ""
+) -> Explained:
+    """Draw where a run's network looks: one PNG an image, the picture beside its map.
+
+    method: an explain method; '' = the closed form where it holds.  target: a class by name; '' = the most probable.
+    """
+    from modicum.nn.capture import explain as capture
+    from modicum.report.pictures import beside
+
+    done = Finished.open(run)
+    classes = list(done.meta["classes"])
+    if target and target not in classes:
+        raise DataError(f"no class {target!r}", where="explain", fix=f"Classes: {', '.join(classes)}.")
+    found, arrays, faults = [], [], []
+    for path in images_in(images):
+        try:
+            arrays.append(decode(path))
+            found.append(path)
+        except DataError as error:
+            faults.append((str(path), error.found))
+    maps = capture(done.net, done.batch(arrays), classes.index(target) if target else None, (method,) if method else ())
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    drawn = next(iter(maps.maps.values()))[:, 0].numpy()
+    for path, array, heat in zip(found, arrays, drawn, strict=True):
+        name = folder / f"{len(written):04d}-{path.stem}.png"
+        name.write_bytes(beside(array, heat))
+        written.append(name)
+    return Explained(written, [classes[int(t)] for t in maps.targets[:, 0]], maps.warnings, faults)
+
+
+def filled(done: Finished, method: str, expression: str) -> Table:
+    """The table of a run with what a method's card needs."""
+    table = done.table(expression)
+    wants = {f for need in registry.card(method).needed for f in ((need,) if isinstance(need, Fact) else need)}
+    return done.with_features(table) if any(f.kind == "features" or f.part == "features" for f in wants) else table
+
+
+def label(source: str | Path, method: str, settings: dict[str, Any] | None = None) -> Dataset:
+    """Labels made by a label method, as a delta: from a run (its network's guesses) or data (annotators' votes)."""
+    made = registry.make(method, settings)
+    _role(method, "label")
+    if (Path(source) / "net.json").is_file():
+        return made.label(filled(Finished.open(source), method, "all"))
+    data = read(source).data
+    return made.label(Table(data, np.arange(len(data))))
+
+
+def score(
+    run: str | Path, method: str, settings: dict[str, Any] | None = None, rows: str = "all"
+) -> tuple[Table, np.ndarray]:
+    """A score method's values for rows of a run: (table, float64 (R,)); the card says what larger means."""
+    made = registry.make(method, settings)
+    _role(method, "score")
+    table = filled(Finished.open(run), method, rows)
+    return table, made.score(table)
+
+
+def select(
+    run: str | Path, budget: int, method: str = "", settings: dict[str, Any] | None = None, seed: int = 0
+) -> tuple[Table, np.ndarray]:
+    """Which images of a run a person should label next: (table, positions (budget,), best first)."""
+    known = registry.cards("select")
+    method = method or min(known, key=lambda n: ("few" not in known[n].suits, known[n].cost, n))
+    made = registry.make(method, settings)
+    _role(method, "select")
+    table = filled(Finished.open(run), method, "~class & ~split:test & ~split:val")
+    return table, made.select(table, budget, np.random.default_rng(seed))
+
+
+def _role(method: str, role: str) -> None:
+    card = registry.card(method)
+    if card.role != role:
+        raise NeedsError(
+            f"{method} is not a method to {role} with: its role is {card.role}",
+            where=role,
+            fix=f"See `modicum methods --role {role}`.",
+        )
+
+
+def evaluate(run: str | Path, data: str | Path | None = None) -> dict[str, Any]:
+    """The measures of a run: those taken on its test split, or taken now on other labelled data."""
+    from modicum.evaluate.evaluate import evaluate as measure
+
+    done = Finished.open(run)
+    if data is None:
+        return done.run.read("evaluation.json")
+    found = read(data).data
+    classes = list(done.meta["classes"])
+    unknown = sorted(set(found.names) - set(classes))
+    if unknown:
+        raise DataError(f"the network knows no class {unknown[0]!r}", where=data, fix=f"Classes: {', '.join(classes)}.")
+    place = np.array([classes.index(n) for n in found.names] + [-1])
+    cls = place[found.cls]
+    rows = np.flatnonzero(cls >= 0)
+    probs, good = _probabilities(done, found, rows)
+    return measure(
+        {str(done.run.config["method"]): probs},
+        cls[rows[good]],
+        classes,
+        main=str(done.run.config["method"]),
+        labels_from=str(data),
+    )
+
+
+def _probabilities(done: Finished, data: Dataset, rows: np.ndarray, size: int = 256) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities (G,C) of the rows that can be read, and which those are."""
+    import torch
+
+    from modicum.data.read import pixels
+
+    out, good = [], []
+    for start in range(0, len(rows), size):
+        images = []
+        for i in range(start, min(start + size, len(rows))):
+            try:
+                images.append(pixels(data, int(rows[i])))
+                good.append(i)
+            except DataError:
+                continue
+        with torch.no_grad():
+            out.append(done.net(done.batch(images)).logits.double().softmax(1).numpy())
+    return np.concatenate(out), np.array(good, np.int64)
+
+
+def export(run: str | Path, path: str | Path | None = None) -> dict[str, Any]:
+    """Write a run's ONNX file, compared with its network on up to 500 of its images."""
+    from modicum.data.images import square
+    from modicum.deploy.export import export as write
+
+    done = Finished.open(run)
+    pixels = done.pixels()
+    rows = np.flatnonzero(pixels.good)
+    rows = rows[:: max(1, len(rows) // 500)][:500]
+    images = np.stack([square(pixels.image(int(r)), int(done.meta["side"]), int(done.meta["channels"])) for r in rows])
+    found = write(done.net, done.meta, images, Path(path or done.run / "model.onnx"))
+    if path is None:
+        done.run.write("export.json", found)
+    return found
+
+
+def report(run: str | Path) -> Path:
+    """Write a run's report.html again."""
+    from modicum.report.page import build
+
+    done = Finished.open(run)
+    pixels = done.pixels()
+    return build(done.run.folder, lambda row: pixels.image(row))
+
+
+def ids_of(source: str | Path) -> np.ndarray:
+    """Image ids of a run or of data, object (N,)."""
+    if (Path(source) / "net.json").is_file():
+        return Finished.open(source).data.ids
+    return read(source).data.ids

@@ -1,0 +1,107 @@
+"""Choices made once: by rule, from cards, and written down."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modicum.core import registry
+from modicum.core.errors import NeedsError, SettingsError
+from modicum.core.recipe import PLAIN
+from modicum.data.samples import sample
+from modicum.engine import choose
+from modicum.engine.folds import assign
+from modicum.engine.look import counts
+from modicum.engine.request import Request
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "asked", "side"),
+    [
+        (8, 8, {}, 16),
+        (28, 28, {}, 28),
+        (30, 21, {}, 32),
+        (640, 480, {"device": "cpu"}, 64),
+        (640, 480, {"device": "cuda"}, 128),
+        (640, 480, {"pretrained": True}, 224),
+        (640, 480, {"side": 96}, 96),
+    ],
+)
+def test_the_side_follows_the_images_up_to_what_can_be_paid(
+    width: int, height: int, asked: dict[str, object], side: int
+) -> None:
+    assert choose.side_of(Request.of({"device": "cpu", **asked}), width, height) == side
+
+
+def test_few_labels_choose_a_method_that_says_it_suits_them() -> None:
+    data = sample("digits").without("class", np.arange(40, 1797))
+    chain = choose.chain(data, ("few", "tiny"), "")
+    assert "few" in registry.card(chain.names[-1]).suits
+    assert choose.chain(data, ("few",), "supervised").names[-1] == "supervised"
+    with pytest.raises(NeedsError, match="learn"):
+        choose.chain(data, (), "entropy")
+
+
+def test_votes_are_not_taken_for_a_lack_of_classes() -> None:
+    blank = sample("digits").without("class", np.arange(1797))
+    rows = np.arange(1797)
+    votes = blank.delta(source="ann", who="annotator", **{"row": rows, "kind": "votes", "class": rows % 10})
+    chain = choose.chain(blank + votes, ("crowd",), "")
+    assert chain.names[-1] == "supervised" and len(chain.names) == 2 and not chain.short
+    assert counts(blank + votes) == {"image": 1797}
+    assert counts(sample("digits").without("class", np.arange(1700)))["class"] == 9
+
+
+def test_a_wrapper_is_not_a_method_to_learn_with() -> None:
+    with pytest.raises(NeedsError, match=r"its role is wrap[\s\S]*--recipe wraps=ema"):
+        choose.chain(sample("digits"), (), "ema")
+
+
+def test_the_baseline_needs_no_image_without_a_label() -> None:
+    card = registry.card(choose.baseline())
+    assert card.cost == min(c.cost for c in registry.cards("learn").values()) and "full" in card.suits
+
+
+def test_composing_puts_the_recipes_wrappers_around() -> None:
+    recipe = choose.recipe_of("fixmatch", Request(steps=5), 28, True)
+    made = choose.compose("fixmatch", {"mu": 3}, recipe)
+    assert made.card.role == "wrap" and made.inner.mu == 3 and made.decay == 0.995
+    assert recipe.views["strong"].flip and recipe.views["plain"] == PLAIN
+    with pytest.raises(SettingsError, match="not a wrapper"):
+        choose.compose("fixmatch", {}, recipe.but(wraps=("supervised",)))
+
+
+def test_parts_of_the_recipe_can_be_asked_for_by_name() -> None:
+    asked = Request.of({"recipe": {"optim.lr": "0.5", "views.strong.rotate": "7", "wraps": ""}})
+    recipe = choose.recipe_of("fixmatch", asked, 28, False)
+    assert (recipe.optim.lr, recipe.views["strong"].rotate, recipe.wraps) == (0.5, 7.0, ())
+    for path in ("optim.speed", "views.stronk.rotate", "batch.size"):
+        with pytest.raises(SettingsError):
+            choose.recipe_of("fixmatch", Request.of({"recipe": {path: "1"}}), 28, False)
+
+
+def test_the_faster_precision_must_be_clearly_faster() -> None:
+    times = {"32-true": 1.0, "bf16-mixed": 0.9}
+    assert choose.faster_precision(Request(), times.__getitem__)[0] == "32-true"
+    assert choose.faster_precision(Request(), {**times, "bf16-mixed": 0.5}.__getitem__)[0] == "bf16-mixed"
+    assert choose.faster_precision(Request(precision="32"), {}.__getitem__)[0] == "32-true"
+
+
+def test_minutes_become_steps() -> None:
+    assert choose.budget(2.0, 0.1) == 1200 and choose.budget(0.001, 1.0) == 50
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(2, 6), st.integers(0, 3))
+def test_folds_spread_every_class_evenly(cls: list[int], folds: int, seed: int) -> None:
+    ids = np.array([f"{i}.png" for i in range(len(cls))], object)
+    fold = assign(np.array(cls), ids, folds, seed)
+    for c in set(cls):
+        sizes = Counter(dict.fromkeys(range(folds), 0)) + Counter(fold[np.array(cls) == c].tolist())
+        counts = [sizes.get(k, 0) for k in range(folds)]
+        assert max(counts) - min(counts) <= 1
+    whole = np.bincount(fold, minlength=folds)
+    assert whole.max() - whole.min() <= 1

@@ -1,0 +1,246 @@
+"""fit from end to end on real digits, small: what it writes, how it resumes, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from modicum.core.errors import DataError, NeedsError, RunError, SettingsError
+from modicum.data.samples import sample
+from modicum.data.vault import Vault
+from modicum.engine.fit import Listener, fit
+from modicum.models import files
+from modicum.runs.run import Run
+
+QUICK = {"steps": 12, "twins": "steps", "precision": "32", "labels": 2, "batch": 8, "export": False}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A pixel cache of our own."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("MODICUM_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return fit("sample:digits", tmp_path_factory.mktemp("fit") / "run", **QUICK)
+
+
+def same_weights(a: Run, b: Run, arm: str = "") -> bool:
+    one, other = (files.load((r / "arms" / arm) if arm else r.folder)[0].state_dict() for r in (a, b))
+    return one.keys() == other.keys() and all(one[k].equal(other[k]) for k in one)
+
+
+def test_a_run_holds_what_its_docstring_says(run: Run) -> None:
+    names = {p.name for p in run.folder.iterdir()}
+    assert {
+        "config.json", "environment.json", "data", "vault", "metrics.jsonl", "arms", "net.json", "net.safetensors",
+        "predictions.parquet", "evaluation.json", "scan.json", "maps.npz", "report.html", "seconds.json",
+    } <= names  # fmt: skip
+    assert {a["name"] for a in run.config["arms"]} == {"fixmatch", "twin-weak", "twin-strong"}
+    assert not list(run.folder.glob("arms/*/checkpoints")) and ".lock" not in names
+
+
+def test_hidden_labels_are_in_no_file_but_the_vault(run: Run) -> None:
+    table = pq.read_table(run / "predictions.parquet")
+    assert (np.asarray(table["cls"]) >= 0).sum() == 20
+    found = run.read("evaluation.json")
+    assert found["test"]["images"] == len(table.filter(np.asarray(table["split"]) == "test"))
+    assert [o["reason"] for o in Vault.load(run / "vault").openings] == ["evaluation on the test split"]
+
+
+def test_predictions_are_the_delivered_nets(run: Run) -> None:
+    from modicum.engine.table import Finished
+
+    done = Finished.open(run.folder)
+    table = done.table("split:test")
+    pixels = done.pixels()
+    logits = done.net(done.batch([pixels.image(int(r)) for r in table.rows[:8]])).logits.detach().numpy()
+    np.testing.assert_allclose(logits, table["logits"][:8], atol=1e-5)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(run: Run, tmp_path: Path) -> None:
+    again = fit("sample:digits", tmp_path / "again", **QUICK)
+    other = fit("sample:digits", tmp_path / "other", **{**QUICK, "seed": 1})
+    assert same_weights(run, again) and not same_weights(run, other)
+
+
+def test_garbage_behind_hidden_labels_changes_nothing(tmp_path: Path) -> None:
+    """The whole job, with every label of the test split replaced by another: the nets are bitwise equal."""
+    data = sample("digits")
+    split = np.where(np.arange(len(data)) % 2, "test", "train").astype(object)
+    few = data.with_images(split=split).without(
+        "class", np.flatnonzero((split == "train") & (np.arange(len(data)) > 60))
+    )
+    garbage = few + few.delta_class(np.where(split == "test", (few.cls + 3) % 10, -1), source="nonsense", who="human")
+    a = fit(few, tmp_path / "a", **{**QUICK, "labels": 0})
+    b = fit(garbage, tmp_path / "b", **{**QUICK, "labels": 0})
+    assert same_weights(a, b) and same_weights(a, b, "twin-weak")
+    accuracy = [r.read("evaluation.json")["arms"]["fixmatch"]["accuracy"][0] for r in (a, b)]
+    assert accuracy[0] != accuracy[1]
+
+
+class StopAt(Listener):
+    """Presses Ctrl-C at a step of an arm."""
+
+    def __init__(self, arm: str, step: int) -> None:
+        self.arm, self.step = arm, step
+
+    def tick(self, arm: str, done: int, total: int, values: object) -> None:
+        if (arm, done) == (self.arm, self.step):
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("arm", "step"), [("fixmatch", 1), ("fixmatch", 7), ("twin-weak", 12), ("twin-strong", 5)])
+def test_an_interrupt_is_saved_and_resumed_to_the_same_bits(run: Run, tmp_path: Path, arm: str, step: int) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        fit("sample:digits", tmp_path / "run", StopAt(arm, step), **QUICK)
+    again = fit("sample:digits", tmp_path / "run", **QUICK)
+    assert same_weights(run, again) and all(same_weights(run, again, a) for a in ("twin-weak", "twin-strong"))
+    lines = [json.loads(line) for line in (again / "metrics.jsonl").read_text().splitlines()]
+    for name in ("fixmatch", "twin-weak", "twin-strong"):
+        assert [x["step"] for x in lines if x["arm"] == name] == list(range(1, 13))
+
+
+def test_another_request_in_the_same_folder_is_refused(run: Run) -> None:
+    with pytest.raises(RunError, match="seed=0, now 5"):
+        fit("sample:digits", run.folder, **{**QUICK, "seed": 5})
+
+
+def test_a_finished_run_is_left_alone(run: Run) -> None:
+    before = (run / "net.safetensors").stat().st_mtime_ns
+    fit("sample:digits", run.folder, **QUICK)
+    assert (run / "net.safetensors").stat().st_mtime_ns == before
+
+
+def test_two_at_once_in_one_folder_are_refused(tmp_path: Path) -> None:
+    with Run(tmp_path / "run").lock(), pytest.raises(RunError, match="another process"):
+        fit("sample:digits", tmp_path / "run", **QUICK)
+
+
+def test_a_folder_with_something_else_is_not_written_to(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("do not touch")
+    with pytest.raises(RunError, match="not empty"):
+        fit("sample:digits", tmp_path, **QUICK)
+
+
+def test_a_bad_place_leaves_no_folder_behind(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for name in ("run", "mine"):
+        with pytest.raises(DataError, match="nothing here"):
+            fit(tmp_path / "none", tmp_path / name)
+    assert [p.name for p in tmp_path.iterdir()] == ["mine"] and not list((tmp_path / "mine").iterdir())
+
+
+def test_bad_settings_are_refused_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="unknown setting 'step'"):
+        fit("sample:digits", tmp_path / "a", step=3)
+    with pytest.raises(SettingsError, match="mean-teacher"):
+        fit("sample:digits", tmp_path / "b", **QUICK, method="mean-techer")
+    with pytest.raises(SettingsError, match="taus"):
+        fit("sample:digits", tmp_path / "c", **QUICK, method="fixmatch", settings={"taus": "1"})
+    with pytest.raises(NeedsError):
+        fit("sample:digits", tmp_path / "d", **QUICK, method="entropy")
+
+
+def folder_of(tmp_path: Path, labelled: int, unlabelled: int, test: int) -> Path:
+    data = sample("digits")
+    from modicum.data.read import pixels
+
+    rng = np.random.default_rng(0)
+    for cls in range(3):
+        rows = rng.permutation(np.flatnonzero(data.cls == cls))
+        places = [f"train/{cls}"] * labelled + ["unlabelled"] * unlabelled + [f"test/{cls}"] * test
+        for row, place in zip(rows, places, strict=False):
+            (tmp_path / place).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels(data, int(row))[:, :, 0]).resize((24, 20)).save(tmp_path / place / f"{row}.png")
+    return tmp_path
+
+
+def test_an_own_folder_with_a_bad_file(tmp_path: Path) -> None:
+    home = folder_of(tmp_path / "images", 2, 18, 4)
+    (home / "unlabelled" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    run = fit(home, tmp_path / "run", steps=6, twins="steps", precision="32", export=False)
+    assert run.config["method"] == "fixmatch" and run.config["data"]["images"] == 3 * 24 + 1
+    assert [f["where"] for f in run.read("scan.json")["faults"]] == ["unlabelled/broken.png"]
+    assert run.read("evaluation.json")["test"]["images"] == 12
+    assert "broken.png" in (run / "report.html").read_text()
+
+
+def test_full_labels_choose_supervised_and_no_test_split_says_so(tmp_path: Path) -> None:
+    run = fit(folder_of(tmp_path / "images", 5, 0, 0), tmp_path / "run", steps=6, precision="32", export=False)
+    assert run.config["method"] == "supervised" and [a["name"] for a in run.config["arms"]] == ["supervised"]
+    assert run.read("evaluation.json")["verdict"]["word"] == "no test labels: nothing can be said"
+
+
+def test_images_without_any_class_are_refused_with_the_way_on(tmp_path: Path) -> None:
+    home = folder_of(tmp_path / "images", 0, 4, 0)
+    with pytest.raises(DataError, match="no image has a class"):
+        fit(home, tmp_path / "run", steps=6)
+
+
+def test_a_filled_list_beside_class_folders_is_learned_from(tmp_path: Path) -> None:
+    home = folder_of(tmp_path / "images", 2, 6, 0)
+    names = sorted(p.name for p in (home / "unlabelled").iterdir())
+    data = sample("digits")
+    lines = ["image,class", *(f"unlabelled/{n},{data.cls[int(n[:-4])]}" for n in names[:4]), f"unlabelled/{names[4]},"]
+    (home / "todo.csv").write_text("\n".join(lines) + "\n")
+    run = fit(home, tmp_path / "run", steps=6, precision="32", twins="none", export=False)
+    assert sum(run.config["data"]["counts"]) == 3 * 2 + 4
+
+
+def test_votes_are_aggregated_first(tmp_path: Path) -> None:
+    home = folder_of(tmp_path / "images", 0, 6, 0)
+    names = sorted(p.name for p in (home / "unlabelled").iterdir())
+    data = sample("digits")
+    lines = ["image,annotator,label"]
+    lines += [f"unlabelled/{n},{who},{data.cls[int(n[:-4])]}" for n in names for who in ("ann", "bob")]
+    (home / "votes.csv").write_text("\n".join(lines) + "\n")
+    run = fit(home, tmp_path / "run", steps=6, precision="32", twins="none", export=False)
+    assert run.config["before"] and run.config["method"] == "supervised"
+
+
+KILLED = """
+import sys
+from modicum.engine.fit import fit
+fit("sample:digits", sys.argv[1], labels=2, steps=150, twins="steps", precision="32", checkpoint=0.05, export=False)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_kill_nine_at_twenty_random_moments(tmp_path: Path) -> None:
+    """SIGKILL at 20 moments drawn over the whole job, one after the other on the same run: the same bits in the end."""
+
+    def start(folder: Path) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", KILLED, str(folder)])
+
+    begun = time.monotonic()
+    assert start(tmp_path / "whole").wait() == 0
+    whole, rng, kills = time.monotonic() - begun, np.random.default_rng(0), 0
+    folder, lives = tmp_path / "run0", 0
+    while kills < 20:
+        job = start(folder)
+        try:
+            job.wait(timeout=float(rng.uniform(0.15, 0.6)) * whole)
+        except subprocess.TimeoutExpired:
+            job.send_signal(signal.SIGKILL)
+            job.wait()
+            kills += 1
+            continue
+        assert job.returncode == 0 and same_weights(Run(tmp_path / "whole"), Run(folder))
+        lives += 1
+        folder = tmp_path / f"run{lives}"
+    assert start(folder).wait() == 0
+    ours, theirs = Run(tmp_path / "whole"), Run(folder)
+    assert same_weights(ours, theirs) and all(same_weights(ours, theirs, a) for a in ("twin-weak", "twin-strong"))
