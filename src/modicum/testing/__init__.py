@@ -1,0 +1,8 @@
+"""The public conformance suite: `check_method(name) -> list[Result]`, the same that `modicum check` runs."""
+
+from __future__ import annotations
+
+from modicum.testing.results import Result
+from modicum.testing.suite import CHECKS, check_method
+
+__all__ = ["CHECKS", "Result", "check_method"]

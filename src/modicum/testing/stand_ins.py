@@ -1,0 +1,77 @@
+"""What stands in for Fabric, for a feed and for a captured pass, so that the real engine runs in milliseconds."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from modicum.core.batch import Labels, Part
+from modicum.data.feed import Feed
+from modicum.engine.arms import Bench
+from modicum.testing import toy
+
+
+@dataclass(frozen=True)
+class Alone:
+    """What the loop asks of a launched Fabric: one CPU process, or a rank of several that have met already."""
+
+    world_size: int = 1
+    global_rank: int = 0
+    half: bool = False
+    device: torch.device = torch.device("cpu")
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """bfloat16 where `half`, else as it is."""
+        return torch.autocast("cpu", torch.bfloat16) if self.half else nullcontext()
+
+    def all_reduce(self, x: Tensor, reduce_op: str = "sum") -> Tensor:
+        """The sum over ranks."""
+        x = x.clone()
+        torch.distributed.all_reduce(x)
+        return x
+
+
+class DoubleFeed(Feed):
+    """Pixels in float64."""
+
+    def part(self, *given: Any) -> Part:
+        part = super().part(*given)
+        return replace(part, views={n: replace(v, pixels=v.pixels.double()) for n, v in part.views.items()})
+
+
+class GarbledFeed(Feed):
+    """Rows of which no label is known carry garbage in place of "unknown"."""
+
+    def labels(self, rows: Tensor) -> Labels:
+        out, luck = super().labels(rows), torch.Generator().manual_seed(9)
+        unknown = out.cls < 0
+        for given in (out.probs, out.tags):
+            if given is not None:
+                unknown &= given.isnan().any(1) if given.is_floating_point() else (given < 0).all(1)
+        garbage = torch.randint(0, len(toy.CLASSES), out.cls.shape, generator=luck)
+        return replace(out, cls=torch.where(unknown, garbage, out.cls))
+
+
+@dataclass
+class ToyBench(Bench):
+    """A bench with feeds of another kind."""
+
+    kind: type[Feed] = Feed
+
+    def feed(self, views: Any) -> Feed:
+        return self.kind(
+            self.data, self.pixels, self.pool, views=views, side=self.side, seed=self.seed, device=self.fabric.device,
+            rank=self.fabric.global_rank, world=self.fabric.world_size,
+        )  # fmt: skip
+
+
+def activations() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """acts (4,6,5,5), grads (4,2,6,5,5), head (3,6), targets (4,2)."""
+    luck = torch.Generator().manual_seed(4)
+    acts = torch.rand(4, 6, 5, 5, generator=luck)
+    grads = torch.randn(4, 2, 6, 5, 5, generator=luck)
+    return acts, grads, torch.randn(3, 6, generator=luck), torch.tensor([[0, 1], [1, 2], [2, 0], [0, 2]])
