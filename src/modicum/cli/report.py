@@ -1,0 +1,14 @@
+"""Write a run's report page again."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def report(run: Annotated[str, typer.Argument(help="A run's folder.")]) -> None:
+    """Write a run's report page again."""
+    from modicum.engine.verbs import report as write
+
+    typer.echo(write(run))
