@@ -97,7 +97,7 @@ def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_pages_tell_nothing_of_a_machine() -> None:
     for page in [*PAGES, ROOT / "constraints.txt", ROOT / ".ci" / "run", *sorted((ROOT / "examples").glob("*.py"))]:
         text = page.read_text(encoding="utf-8")
-        assert not re.search(r"/home/|/root/|/work/|/tmp/|file://|index-url|localhost", text), page
+        assert not re.search(r"/(?:home|root|work|tmp)/|file://|index-url|localhost", text), page
 
 
 def test_constraints_are_bare_names_and_versions() -> None:
