@@ -142,6 +142,17 @@ def test_a_bad_place_leaves_no_folder_behind(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["mine"] and not list((tmp_path / "mine").iterdir())
 
 
+def test_a_run_killed_before_its_data_were_written_begins_again(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "scan.json").write_text("{}")
+    assert same_weights(run, fit("sample:digits", tmp_path / "run", **QUICK))
+
+
+def test_a_network_of_tokens_is_fitted_without_maps(tmp_path: Path) -> None:
+    run = fit("sample:digits", tmp_path / "run", **{**QUICK, "steps": 2, "twins": "none"}, net="test_vit", side=160)
+    assert (run / "report.html").exists() and not (run / "maps.npz").exists()
+
+
 def test_bad_settings_are_refused_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="unknown setting 'step'"):
         fit("sample:digits", tmp_path / "a", step=3)

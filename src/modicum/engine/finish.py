@@ -53,7 +53,10 @@ def finish(job: Job, bench: Bench, vault: Vault, nets: Mapping[str, Net], unseen
     _measure(job, bench, vault, nets, rows, logits, held)
     job.stage("measure", begun)
     begun = time.perf_counter()
-    _maps(run, bench, nets[main], rows, logits)
+    try:
+        _maps(run, bench, nets[main], rows, logits)
+    except ModelError as error:
+        job.listen.say(f"No maps: {error.found}")
     job.stage("explain", begun)
     begun = time.perf_counter()
     if job.asked.export:

@@ -95,7 +95,7 @@ def fit(
             if (run / "report.html").exists():
                 job.listen.say(f"{run.folder} is finished: nothing to do")
                 return run
-        elif any(p.name != ".lock" for p in run.folder.iterdir()) and not (run / "data").is_dir():
+        elif any(p.name[0] != "." for p in run.folder.iterdir()) and not (run / "scan.json").is_file():
             raise RunError("the folder is not empty and holds no run", where=run.folder, fix="Choose another --out.")
         begun = time.perf_counter()
         visible, vault, pixels = _prepare(job, given)
