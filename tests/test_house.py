@@ -12,7 +12,6 @@ import pytest
 HOME = Path(__file__).parents[1] / "src" / "modicum"
 FILES = sorted(HOME.rglob("*.py"))
 NAMES = [str(f.relative_to(HOME)) for f in FILES]
-UNPICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 
 
 @pytest.fixture(params=FILES, ids=NAMES)
@@ -32,18 +31,6 @@ def test_functions_are_short(tree: ast.Module) -> None:
             body = node.body[1:] if ast.get_docstring(node) else node.body
             lines = (node.end_lineno or 0) - body[0].lineno + 1 if body else 0
             assert lines <= 40, f"{node.name}: {lines} lines"
-
-
-def test_nothing_is_unpickled_or_evaluated(tree: ast.Module) -> None:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            words = [a.name for a in node.names] + [getattr(node, "module", None) or ""]
-            assert not UNPICKLERS & {w.split(".")[0] for w in words}
-        if isinstance(node, ast.Call):
-            called = ast.unparse(node.func)
-            assert called not in ("eval", "exec", "torch.load", "os.system")
-            if called in ("np.load", "numpy.load"):
-                assert any(k.arg == "allow_pickle" and ast.unparse(k.value) == "False" for k in node.keywords)
 
 
 def test_public_things_say_what_they_are(tree: ast.Module) -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
+import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from modicum.core.errors import SettingsError
+from modicum.core.recipe import Recipe, parse_call
 from modicum.core.settings import Settings, knob
+from modicum.engine.request import Request
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Toy(Settings):
 
 toys = st.builds(
     Toy, steps=st.integers(1, 100), tau=st.floats(0, 1), on=st.booleans(), mode=st.sampled_from(["a", "bee"]),
-    up=st.floats(0, allow_nan=False), words=st.lists(st.text(max_size=5), max_size=3).map(tuple),
+    up=st.floats(0, allow_nan=False, allow_infinity=False), words=st.lists(st.text(max_size=5), max_size=3).map(tuple),
     inner=st.builds(Inner, share=st.floats(0, 1)),
     table=st.dictionaries(st.text(max_size=3), st.builds(Inner), max_size=2),
 )  # fmt: skip
@@ -86,3 +90,121 @@ def test_knobs_are_listed_in_order_with_their_ranges() -> None:
     assert {n: k.range for n, (_, k) in Toy.knobs().items()} == {
         "steps": "1 to 100", "tau": "0 to 1", "on": "", "mode": "a, bee", "up": "at least 0",
     }  # fmt: skip
+
+
+# -- values from outside -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["nan", "NaN", "inf", "-inf", "Infinity", "1e309", "-1e309", "0x1p0", "1_0", "٠.٥", "１", "", " ", "0.5x", "true",
+     float("nan"), float("inf"), 10**400, True, None, [], {}, 1j, b"1"],
+)  # fmt: skip
+def test_what_is_no_finite_number_is_refused(value: object) -> None:
+    with pytest.raises(SettingsError):
+        Toy.of({"up": value})
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["1.0", "1e1", "1_0", "٣", "３", "0x10", "", "-", "+", "9" * 30, "9" * 5000, "-" + "9" * 30, 10**30, 1.0, True,
+     None, []],
+)  # fmt: skip
+def test_what_is_no_whole_number_of_64_bits_is_refused(value: object) -> None:
+    with pytest.raises(SettingsError):
+        Toy.of({"steps": value})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"inner": "5"}, {"inner": 5}, {"inner": None}, {"table": "x"}, {"table": [1]}, {"table": {"k": "x"}}, {"words": 5},
+     {"words": [1]}, {"words": None}, {"mode": ["a"]}, {"on": None}, {1: 2}, {"": 1}, [], "steps", 3, None],
+)  # fmt: skip
+def test_what_has_another_shape_is_refused(given: object) -> None:
+    with pytest.raises(SettingsError):
+        Toy.of(given)  # type: ignore[arg-type]
+
+
+def test_numbers_of_other_libraries_are_numbers() -> None:
+    toy = Toy.of({"steps": np.int32(7), "tau": np.float32(0.5), "up": np.int64(3)})
+    assert (toy.steps, toy.tau, toy.up) == (7, 0.5, 3.0) and type(toy.steps) is int and type(toy.tau) is float
+
+
+@pytest.mark.parametrize("path", ["", ".", "inner.", "inner.share.deep", "steps.x", "table", "table.none", "table.k.x",
+                                  "inner", "words.0", "table.k.share.y", "a" * 10_000])  # fmt: skip
+def test_a_path_that_leads_nowhere_is_refused(path: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Toy(table={"k": Inner()}).at(path, "x")
+    assert len(str(caught.value)) < 400
+
+
+def test_a_path_into_plain_words_is_refused() -> None:
+    with pytest.raises(SettingsError, match="has no parts"):
+        Words(table={"a": "b"}).at("table.a.b", "x")
+    assert Words(table={"a": "b"}).at("table.a", "c").table == {"a": "c"}
+
+
+@dataclass(frozen=True)
+class Words(Settings):
+    table: Mapping[str, str] = field(default_factory=dict)
+
+
+@pytest.mark.parametrize("text", ["a:b=1,b=2", "a:b", "a:b=", "a:=1", "a:=", "a:b==,", "a:" + "x" * 9999])
+def test_a_call_that_is_none_is_refused(text: str) -> None:
+    if text == "a:b==,":
+        assert parse_call(text) == ("a", {"b": "="})
+        return
+    with pytest.raises(SettingsError) as caught:
+        parse_call(text)
+    assert len(str(caught.value)) < 400
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12) | st.binary(max_size=4)
+    | st.sampled_from(["1e309", "nan", "٣", "a+b", "9" * 40, "true", "sgd", "ema:decay=2", "0.5"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+NAMES = st.sampled_from(
+    [*(f.name for f in fields(Toy)), *(f.name for f in fields(Recipe)), *(f.name for f in fields(Request))]
+)
+PATHS = st.lists(NAMES | st.sampled_from(["weak", "lr", "rotate", "k"]) | st.text(max_size=5), max_size=4).map(".".join)
+
+
+def only_settings_errors(given: dict[str, object], path: str, value: object, text: str) -> None:
+    """What is accepted can be written as JSON and read back the same."""
+    for kind in (Toy, Recipe, Request):
+        try:
+            made = kind.of({k: v for k, v in given.items() if k in {f.name for f in fields(kind)}})
+            made = made.at(path, value)
+        except SettingsError as error:
+            assert len(str(error)) < 1000
+            continue
+        assert kind.of(json.loads(json.dumps(made.to_dict(), allow_nan=False))) == made
+    try:
+        name, settings = parse_call(text)
+        assert all(isinstance(v, str) for v in settings.values()) and name == name.strip()
+    except SettingsError as error:
+        assert len(str(error)) < 1000
+
+
+TEXTS = st.text(max_size=30) | st.from_regex(r"[a-z-]{1,5}:([a-z]{1,2}=[0-9.e]{0,3},?){0,3}", fullmatch=True)
+
+
+@given(st.dictionaries(NAMES, VALUES, max_size=3), PATHS, VALUES, TEXTS)
+def test_any_settings(given: dict[str, object], path: str, value: object, text: str) -> None:
+    only_settings_errors(given, path, value, text)
+
+
+@pytest.mark.slow
+@limits(max_examples=5000, deadline=None)
+@given(st.dictionaries(NAMES, VALUES, max_size=3), PATHS, VALUES, TEXTS)
+def test_many_settings(given: dict[str, object], path: str, value: object, text: str) -> None:
+    only_settings_errors(given, path, value, text)
+
+
+def test_a_request_takes_values_and_keeps_words() -> None:
+    made = Request.of({"settings": {"mu": 7, "tau": 0.5, "on": True}, "recipe": {"wraps": ["ema", "swa"]}})
+    assert made.settings == {"mu": "7", "tau": "0.5", "on": "true"} and made.recipe == {"wraps": "ema+swa"}
+    with pytest.raises(SettingsError):
+        Request.of({"settings": {"mu": None}})

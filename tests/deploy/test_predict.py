@@ -84,18 +84,12 @@ def test_broken_files_are_model_errors(content: bytes, exported: Exported, tmp_p
     assert len(str(caught.value)) < 400
 
 
-def test_foreign_files_are_model_errors(exported: Exported, tmp_path: Path) -> None:
+def test_foreign_files_are_model_errors(tmp_path: Path) -> None:
     value = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1]) for n in "xy"]
     graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "g", value[:1], value[1:])
-    foreign = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    ours = onnx.load(exported.path)
-    for prop in ours.metadata_props:
-        if prop.key == "classes":
-            prop.value = '["a"]'
-    for model in (foreign, ours):
-        onnx.save(model, tmp_path / "m.onnx")
-        with pytest.raises(ModelError, match="not one that Modicum exported"):
-            OnnxModel(tmp_path / "m.onnx")
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="not an ONNX file that Modicum exported"):
+        OnnxModel(tmp_path / "m.onnx")
     with pytest.raises(ModelError, match="no such file"):
         OnnxModel(tmp_path / "none.onnx")
 

@@ -123,7 +123,7 @@ def test_a_page_that_is_no_page(text: str, run: Path, tmp_path: Path) -> None:
 
 
 def test_nothing_there(tmp_path: Path, run: Path) -> None:
-    with pytest.raises(ModelError, match=r"no net\.json here"):
+    with pytest.raises(ModelError, match=r"net\.json is missing"):
         load(tmp_path / "none")
     folder = copy(run, tmp_path / "half")
     (folder / "net.safetensors").unlink()

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import errno
 import json
-import multiprocessing
 import os
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from modicum.core import disk
 from modicum.core.errors import RunError
+from modicum.core.recipe import Recipe
 from modicum.runs import checkpoint
 from modicum.runs.run import Metrics, Run, environment, write_whole
 
@@ -26,39 +26,6 @@ def tensors(value: float) -> dict[str, torch.Tensor]:
 
 def full(*given: Any, **more: Any) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
-
-
-# -- one writer --------------------------------------------------------------------------------------------------------
-
-
-def test_one_process_at_a_time(tmp_path: Path) -> None:
-    run = Run(tmp_path / "run")
-    with run.lock():
-        with pytest.raises(RunError, match=f"another process \\({os.getpid()}"), run.lock():
-            pass
-        assert (run / ".lock").exists(), "the second did not take the first one's lock away"
-    assert not (run / ".lock").exists()
-    with run.lock():
-        pass
-
-
-def test_the_lock_goes_when_the_work_fails(tmp_path: Path) -> None:
-    run = Run(tmp_path)
-    with pytest.raises(ValueError), run.lock():
-        raise ValueError
-    assert not (run / ".lock").exists()
-
-
-def test_a_dead_process_s_lock_is_taken_over_and_another_machine_s_is_not(tmp_path: Path) -> None:
-    child = multiprocessing.get_context("spawn").Process(target=os.getpid)
-    child.start()
-    child.join()
-    (tmp_path / ".lock").write_text(f"{child.pid} {socket.gethostname()}")
-    with Run(tmp_path).lock():
-        assert (tmp_path / ".lock").read_text().startswith(f"{os.getpid()} ")
-    (tmp_path / ".lock").write_text("1 elsewhere")
-    with pytest.raises(RunError, match="on elsewhere"), Run(tmp_path).lock():
-        pass
 
 
 # -- whole files -------------------------------------------------------------------------------------------------------
@@ -101,21 +68,44 @@ def test_a_file_where_the_folder_should_be_is_said(tmp_path: Path) -> None:
         checkpoint.save(tmp_path / "run", (0, 1), tensors(1), {})
 
 
+CONFIG: dict[str, Any] = {
+    "format": 1, "modicum": "0", "request": {"data": "ä\udcff"}, "method": "m", "before": [], "settings": {},
+    "recipe": Recipe().to_dict(), "wraps": [], "seed": 1, "why": [], "arms": [],
+    "choices": {"net": "n", "side": 8, "channels": 1, "cache": 8, "pixels": "p", "device": "cpu", "precision": "32",
+                "threads": 1, "augment": "batch", "layout": ""},
+    "data": {"root": "", "version": "", "classes": [], "images": 0, "counts": []},
+}  # fmt: skip
+
+
 def test_json_files_and_their_faults(tmp_path: Path) -> None:
     run = Run(tmp_path)
     with pytest.raises(RunError, match=r"no config\.json"):
         Run.open(tmp_path)
-    run.write("config.json", {"seed": 1, "name": "ä"})
-    assert Run.open(tmp_path).config == {"seed": 1, "name": "ä"}
-    with pytest.raises(ValueError):
-        run.write("config.json", {"bad": float("nan")})
+    run.write("config.json", CONFIG)
+    assert Run.open(tmp_path).config == CONFIG
+    for bad in ({**CONFIG, "seed": float("nan")}, {**CONFIG, "more": 1}, {**CONFIG, "seed": "1"}):
+        with pytest.raises(ValueError):
+            run.write("config.json", bad)
     assert run.config["seed"] == 1
     for damage in ('{"seed": ', "[1]", "\x00"):
         (tmp_path / "config.json").write_text(damage)
-        with pytest.raises(RunError, match="damaged"):
+        with pytest.raises(RunError, match=r"config\.json is damaged"):
             _ = run.config
     with pytest.raises(RunError, match=r"other\.json is missing"):
         run.read("other.json")
+
+
+def test_a_link_in_the_folder_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    (tmp_path / "run" / "arms").mkdir(parents=True)
+    (tmp_path / "outside").write_text("somebody else's")
+    (tmp_path / "run" / "arms" / ".lock").symlink_to(tmp_path / "outside")
+    with pytest.raises(RunError, match=r"arms.\.lock is a link"), Run(tmp_path / "run").lock():
+        pass
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["arms"]
+    (tmp_path / "linked").symlink_to(tmp_path / "fine")
+    (tmp_path / "fine").mkdir()
+    with Run(tmp_path / "linked").lock():  # the folder itself may be one
+        pass
 
 
 # -- checkpoints -------------------------------------------------------------------------------------------------------
@@ -133,9 +123,9 @@ def test_the_newest_checkpoint_comes_back_and_two_are_kept(tmp_path: Path) -> No
 
 def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint.save(tmp_path, (0, 1), tensors(1), {"step": 1})
-    for name in ("_write", "_sync"):
-        monkeypatch.setattr(checkpoint, name, full)
-        with pytest.raises(RunError, match=r"No space left.*\n.*it resumes"):
+    for module, name in ((checkpoint, "_write"), (disk, "sync")):
+        monkeypatch.setattr(module, name, full)
+        with pytest.raises(RunError, match=r"No space left.*free, 56 bytes needed.*\n.*goes on where it stopped"):
             checkpoint.save(tmp_path, (0, 2), tensors(2), {"step": 2})
         monkeypatch.undo()
         found = checkpoint.latest(tmp_path)
@@ -192,13 +182,14 @@ def test_what_is_kept_is_linked_and_outlives_its_checkpoint(tmp_path: Path, monk
 
 def test_metrics_are_cut_for_one_arm_and_a_half_line_is_dropped(tmp_path: Path) -> None:
     metrics = Metrics(tmp_path / "run" / "metrics.jsonl")
+    metrics.path.parent.mkdir()
     metrics.cut("a", 3)
     assert not metrics.path.exists()
     for arm in "ab":
         for step in range(1, 6):
             metrics.add({"arm": arm, "step": step})
-    with metrics.path.open("a") as file:
-        file.write('{"arm": "b", "st')
+    with metrics.path.open("ab") as file:
+        file.write(b'[]\n{"arm": "a"}\n{"step": "1"}\n\xff\n' + b"[" * 10**5 + b'\n{"arm": "b", "st')
     metrics.cut("a", 2)
     lines = [json.loads(x) for x in metrics.path.read_text().splitlines()]
     assert [(x["arm"], x["step"]) for x in lines] == [("a", 1), ("a", 2), *(("b", k) for k in range(1, 6))]

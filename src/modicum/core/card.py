@@ -104,7 +104,8 @@ def read_card(path: Path) -> Card | None:
     try:
         return Card(**{**given, "name": path.stem.replace("_", "-"), "family": path.parent.name})
     except TypeError as error:
-        raise SettingsError(f"the card is incomplete: {error}", where=where) from None
+        fix = "Compare it with what `modicum new method NAME` writes."
+        raise SettingsError(f"the card is incomplete: {error}", where=where, fix=fix) from None
     except SettingsError as error:
         raise SettingsError(error.found, where=where, fix=error.fix) from None
 

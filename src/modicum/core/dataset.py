@@ -19,12 +19,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from modicum.core import where
+from modicum.core import form, where
 from modicum.core.errors import DataError, did_you_mean
 from modicum.core.kinds import Fact
-from modicum.core.tables import ANNOTATIONS, CLASSES, IMAGES, LOOKED, SCHEMAS, SOURCES, content, table
+from modicum.core.tables import (
+    ANNOTATIONS,
+    CLASSES,
+    IMAGES,
+    LOOKED,
+    SCHEMAS,
+    SOURCES,
+    bounded,
+    content,
+    misfit,
+    table,
+)  # fmt: skip
 
 HUMAN, ANNOTATOR, MODEL = "human", "annotator", "model"
+_FORM = {"format": int, "reader": str, "root": str, "columns": [form.NAME]}
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,9 +88,16 @@ class Dataset:
     def field(self, name: str) -> np.ndarray:
         """A column of `images` as an object or number array (N,)."""
         column = self.images[name]
-        if isinstance(column.type, pa.DictionaryType):
-            column = column.cast(pa.string())
-        return column.to_numpy(zero_copy_only=False)
+        if not isinstance(column.type, pa.DictionaryType):
+            return column.to_numpy(zero_copy_only=False)
+        one = column.unify_dictionaries().combine_chunks()  # each word once, however many rows say it
+        words = np.array([*one.dictionary.to_pylist(), None], object)
+        return words[one.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
+
+    def of_split(self, split: str) -> np.ndarray:
+        """Which images are in a split, bool (N,)."""
+        said = pc.equal(self.images["split"].cast(pa.string()), split).fill_null(False)
+        return np.asarray(said.to_numpy(zero_copy_only=False))
 
     def of_kind(self, kind: str) -> pa.Table:
         """Annotations of one kind."""
@@ -210,9 +229,8 @@ class Dataset:
         total = len(self) + len(delta)
         short = [n for n, v in columns.items() if len(v) != total]
         if short:
-            raise DataError(
-                f"column {short[0]!r} has {len(columns[short[0]])} rows, the images {total}", where="data + delta"
-            )
+            found = f"column {short[0]!r} has {len(columns[short[0]])} rows, the images {total}"
+            raise DataError(found, where="data + delta", fix="Give a value for every image.")
         parents = self.classes["parent"].to_pylist() + [-1] * (len(names) - len(self.names))
         return replace(
             self, images=join(self.images, delta.images), sources=join(self.sources, delta.sources),
@@ -276,7 +294,8 @@ class Dataset:
     def with_column(self, name: str, values: np.ndarray) -> Dataset:
         """This set with a column (N,...) added or replaced."""
         if len(values) != len(self):
-            raise DataError(f"{len(values)} values for {len(self)} images", where=f"column {name!r}")
+            fix = "Give a value for every image."
+            raise DataError(f"{len(values)} values for {len(self)} images", where=f"column {name!r}", fix=fix)
         return replace(self, columns={**self.columns, name: values})
 
     # -- on disk -----------------------------------------------------------------------------------------------------
@@ -294,10 +313,11 @@ class Dataset:
     @staticmethod
     def load(folder: Path) -> Dataset:
         """Read what `save` wrote; DataError if something is missing or damaged."""
+        again = "Restore the folder, or make it again."
+        meta = form.load(folder / "dataset.json", _FORM, DataError, again, format=1)
         try:
-            meta = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
             for name, schema in SCHEMAS.items():
-                if pq.read_schema(folder / f"{name}.parquet").names != schema.names:
+                if bounded(folder / f"{name}.parquet").schema.to_arrow_schema().names != schema.names:
                     raise ValueError(f"{name}.parquet has other columns")
             tables = {
                 name: pq.read_table(folder / f"{name}.parquet", schema=schema) for name, schema in SCHEMAS.items()
@@ -305,8 +325,11 @@ class Dataset:
             columns = {
                 c: np.load(folder / f"column-{c}.npy", allow_pickle=False, mmap_mode="r") for c in meta["columns"]
             }
+            if wrong := misfit(tables, columns):
+                raise ValueError(wrong)
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-            raise DataError(f"not a readable dataset: {error}", where=folder, fix="Scan the images again.") from None
+            why = " ".join(str(error).split())[:200]
+            raise DataError(f"not a readable dataset: {why}", where=folder, fix=again) from None
         return Dataset(**tables, columns=columns, reader=meta["reader"], root=meta["root"])
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 _GOLD, _M1, _M2 = -7046029254386353131, -4658895280553007687, -7723592293110705685
+_WORD = (1 << 64) - 1
 
 
 def _shift(x: Tensor, k: int) -> Tensor:
@@ -19,9 +20,18 @@ def _shift(x: Tensor, k: int) -> Tensor:
 
 
 def _mix(x: Tensor) -> Tensor:
-    x = (x ^ _shift(x, 30)) * _M1
-    x = (x ^ _shift(x, 27)) * _M2
+    x = (x ^ _shift(x, 30)).mul_(_M1)
+    x = (x ^ _shift(x, 27)).mul_(_M2)
     return x ^ _shift(x, 31)
+
+
+def _mixed(x: int) -> int:
+    """_mix of one number, which spares a dozen tensor operations; signed, as tensors hold it."""
+    x &= _WORD
+    x = (x ^ x >> 30) * _M1 & _WORD
+    x = (x ^ x >> 27) * _M2 & _WORD
+    x ^= x >> 31
+    return x - (x >> 63 << 64)
 
 
 def key(*parts: object) -> int:
@@ -32,9 +42,8 @@ def key(*parts: object) -> int:
 
 def bits(seed: int, positions: Tensor, view: int, n: int) -> Tensor:
     """Hashed 64-bit integers (P, n) for positions (P,), int64."""
-    k = _mix(torch.tensor(seed, dtype=torch.int64, device=positions.device) + _GOLD)
-    k = _mix(k ^ (torch.tensor(view, dtype=torch.int64, device=positions.device) * _GOLD))
-    p = _mix(k ^ (positions.to(torch.int64) * _GOLD))
+    k = _mixed(_mixed(seed + _GOLD) ^ view * _GOLD)
+    p = _mix(positions.to(torch.int64) * _GOLD ^ k)
     return _mix(p[:, None] + torch.arange(1, n + 1, dtype=torch.int64, device=positions.device) * _GOLD)
 
 

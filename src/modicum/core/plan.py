@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from modicum.core.card import Card
 from modicum.core.errors import NeedsError
@@ -65,6 +66,21 @@ class Plans:
     want: Fact
     chains: tuple[Chain, ...]
     traits: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; facts as they are written."""
+        chains = [
+            {
+                "steps": [
+                    {"methods": list(s.names), "takes": list(map(str, s.takes)), "makes": list(map(str, s.makes))}
+                    for s in c.steps
+                ],
+                "share": c.share, "cost": c.cost, "short": list(c.short), "around": list(c.around),
+            }
+            for c in self.chains
+        ]  # fmt: skip
+        have = list(map(str, self.have))
+        return {"have": have, "want": str(self.want), "traits": list(self.traits), "chains": chains}
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,7 @@ class Info:
     """What a method may know of the data before training: from visible labels only.
 
     classes: names.  counts: visible labels a class.  images: all rows; labelled: rows with a label.
-    channels, side: of the cached pixels.  recipe: how to train.
+    channels, side: of the cached pixels.  recipe: how to train.  pool: rows that may be drawn (0: all images).
     """
 
     classes: tuple[str, ...]
@@ -138,6 +138,7 @@ class Info:
     channels: int = 3
     side: int = 32
     recipe: Recipe = field(default_factory=Recipe)
+    pool: int = 0
 
     @property
     def prior(self) -> tuple[float, ...]:

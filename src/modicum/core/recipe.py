@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modicum.core.errors import SettingsError
-from modicum.core.settings import Settings, knob
+from modicum.core.settings import Settings, knob, shown
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,19 @@ class Augment(Settings):
     brightness: float = knob(0.0, 0, 1, doc="added to values in [0, 1]")
     contrast: float = knob(0.0, 0, 1, doc="change of contrast about the image's mean, as a share")
     saturation: float = knob(0.0, 0, 1, doc="change of saturation, as a share (colour images)")
+    randaugment: int = knob(0, 0, 8, doc="operations drawn from RandAugment's list, one after the other")
     cutout: float = knob(0.0, 0, 1, doc="side of one square set to the mean, as a share of the side")
 
     def scaled(self, factor: float) -> Augment:
-        """The same view, gentler or stronger; cutout is dropped below 1, as weak views have none."""
+        """The same view, gentler or stronger; below 1 without cutout and RandAugment, which weak views do not have."""
         names = ("rotate", "shift", "zoom", "shear", "brightness", "contrast", "saturation")
-        return self.but(**{n: getattr(self, n) * factor for n in names}, cutout=self.cutout if factor >= 1 else 0.0)
+        given = {n: getattr(self, n) * factor for n in names}
+        return self.but(**given) if factor >= 1 else self.but(**given, cutout=0.0, randaugment=0)
 
 
 STRONG = Augment(rotate=20, shift=0.2, zoom=0.2, shear=10, brightness=0.3, contrast=0.4, saturation=0.4, cutout=0.375)
+CROP = Augment(shift=0.125, flip=True)
+RANDAUGMENT = CROP.but(randaugment=2, cutout=0.5)
 PLAIN = Augment()
 
 
@@ -54,7 +58,7 @@ class Recipe(Settings):
     wraps: wrappers put around the method, outermost last, as `ema` or `ema:decay=0.99`.
     """
 
-    steps: int = knob(600, 1, doc="gradient steps, all phases together")
+    steps: int = knob(600, 1, 10**12, doc="gradient steps, all phases together")
     batch: int = knob(32, 1, 65536, doc="labelled images a step")
     optim: Optim = Optim()
     schedule: str = knob("cosine", doc="learning rate over the steps", choices=("cosine", "cosine-7/16", "constant"))
@@ -65,6 +69,11 @@ class Recipe(Settings):
     groups: Mapping[str, Optim] = field(default_factory=dict)
     wraps: tuple[str, ...] = ("ema",)
     clip: float = knob(0.0, 0, doc="largest gradient norm; 0 = not clipped")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.wraps) > 16:
+            raise SettingsError(f"{len(self.wraps)} wrappers", where="Recipe.wraps", fix="At most 16 are allowed.")
 
     def lr_factor(self, done: float) -> float:
         """Factor on the learning rate when a share `done` of the steps is over: a function of the step alone."""
@@ -80,10 +89,14 @@ class Recipe(Settings):
 
 
 def parse_call(text: str) -> tuple[str, dict[str, Any]]:
-    """`name:key=value,key=value` -> (name, settings); SettingsError for a setting without a value."""
+    """`name:key=value,key=value` -> (name, settings); SettingsError for one without a value, or set twice."""
     name, _, rest = text.partition(":")
-    pairs = [part.partition("=") for part in rest.split(",") if part.strip()]
-    for key, sign, value in pairs:
-        if not sign or not key.strip() or not value.strip():
-            raise SettingsError(f"{key.strip()!r} has no value in {text!r}", fix="Write name:key=value,key=value.")
-    return name.strip(), {key.strip(): value.strip() for key, _, value in pairs}
+    given: dict[str, Any] = {}
+    for part in filter(str.strip, rest.split(",")):
+        key, sign, value = (piece.strip() for piece in part.partition("="))
+        if not sign or not key or not value:
+            raise SettingsError(f"{shown(key)} has no value in {shown(text)}", fix="Write name:key=value,key=value.")
+        if key in given:
+            raise SettingsError(f"{shown(key)} is set twice in {shown(text)}", fix="Set it once.")
+        given[key] = value
+    return name.strip(), given

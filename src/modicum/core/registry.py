@@ -85,7 +85,8 @@ def load(name: str) -> type[Any]:
         if isinstance(c, type) and issubclass(c, Method) and c.__module__ == module.__name__
     ]
     if len(own) != 1:
-        raise SettingsError(f"a method's file defines one Method, this one {len(own)}", where=_entry(name)[2])
+        fix = "Move the others to files of their own, or import them."
+        raise SettingsError(f"a method's file defines one Method, this one {len(own)}", where=_entry(name)[2], fix=fix)
     own[0].card = _entry(name)[0]
     return own[0]
 
@@ -122,5 +123,26 @@ def load_part(folder: str, name: str, base: type[Any]) -> type[Any]:
         if isinstance(c, type) and issubclass(c, base) and c.__module__ == module.__name__
     ]
     if len(own) != 1:
-        raise SettingsError(f"a part's file defines one {base.__name__}, this one {len(own)}", where=known[name])
+        fix = "Move the others to files of their own, or import them."
+        raise SettingsError(
+            f"a part's file defines one {base.__name__}, this one {len(own)}", where=known[name], fix=fix
+        )
     return own[0]
+
+
+def read_part(folder: str, base: type[Any], text: str) -> tuple[type[Any], dict[str, Any]]:
+    """`fixed:tau=0.9` -> the part's class and its knobs.  SettingsError for an unknown name or knob, or a bad value."""
+    from inspect import signature
+
+    from modicum.core.recipe import parse_call
+    from modicum.core.settings import fit
+
+    name, given = parse_call(text)
+    cls, where = load_part(folder, name, base), folder.rpartition("/")[2]
+    known = {k: p.default for k, p in signature(cls).parameters.items() if k != "info"}
+    knobs = {}
+    for key, value in given.items():
+        if key not in known:
+            raise SettingsError(f"{name!r} has no knob {key!r}", where=where, fix=did_you_mean(key, known))
+        knobs[key] = fit(value, type(known[key]), f"{where} {name}.{key}")
+    return cls, knobs

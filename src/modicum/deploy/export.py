@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modicum import __version__
+from modicum.core import disk
 from modicum.core.errors import ModelError
+from modicum.core.space import writing
+from modicum.deploy.seal import BLANK, seal
 
 if TYPE_CHECKING:
     import onnx
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from modicum.core.net import Net
 
+FORMAT = 1
 OPSET = 20
 TOLERANCE = 1e-4
 
@@ -36,7 +39,7 @@ def export(
 ) -> dict[str, Any]:
     """Write `path` (.onnx) and say what it is; ModelError, and nothing on disk, where it differs from the net.
 
-    meta: classes (names), side, channels, temperature (None: 1), shorter (0 where absent), as in net.json.
+    meta: classes (names), side, channels, temperature (None: 1), shorter (0), sha256 (''), as in net.json.
     images: real ones, uint8 or uint16 (N,side,side,channels), as `data.images.square` makes them; some 500 are good.
     The file: `images` (batch,side,side,channels) of that dtype -> `logits` (the net's own) and `probs` =
     softmax(logits / temperature), float32 (batch,C).  Logits must agree to 1e-4, the class for every image.
@@ -54,7 +57,10 @@ def export(
             f"the class of {changed} of {len(images)} images; nothing was written", where=path,
             fix="Another --opset may convert better; otherwise this network cannot be exported.",
         )  # fmt: skip
-    _write(content, path)
+    with writing(path, "the network", needed=len(content)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with disk.whole(path) as making:
+            making.write_bytes(content)
     return {
         "images": len(images), "largest_difference": difference, "bytes": len(content), "opset": opset,
         "parameters": sum(p.numel() for p in net.parameters()), "threads": 1,
@@ -70,9 +76,10 @@ def _whole(net: Net, meta: Mapping[str, Any], images: np.ndarray) -> nn.Module:
     side, channels = meta["side"], meta["channels"]
     if images.ndim != 4 or images.shape[1:] != (side, side, channels) or not len(images):
         found = f"images of shape {images.shape}, not (N, {side}, {side}, {channels}) with N > 0"
-        raise ModelError(found, where="export")
+        raise ModelError(found, where="export", fix="Bring them to the side and channels of the network.")
     if images.dtype not in (np.uint8, np.uint16):
-        raise ModelError(f"images of type {images.dtype}, not uint8 or uint16", where="export")
+        found = f"images of type {images.dtype}, not uint8 or uint16"
+        raise ModelError(found, where="export", fix="Give pixels as they are stored.")
     largest, temperature = float(np.iinfo(images.dtype).max), meta.get("temperature") or 1.0
 
     class Whole(nn.Module):
@@ -110,7 +117,7 @@ def _convert(whole: nn.Module, images: np.ndarray, meta: Mapping[str, Any], opse
         onnx.helper.set_model_props(model, _props(meta, str(images.dtype)))
         onnx.checker.check_model(model)
         reached = next(o.version for o in model.opset_import if o.domain == "")
-        return model.SerializeToString(), reached
+        return seal(model.SerializeToString()), reached
     except Exception as error:  # the exporter fails in as many ways as there are operators
         lines = [line for line in str(error).splitlines() if line.strip()]
         why = lines[0][:200] if lines else type(error).__name__
@@ -146,21 +153,22 @@ def _strip(model: onnx.ModelProto) -> None:
 
 def _props(meta: Mapping[str, Any], dtype: str) -> dict[str, str]:
     return {
-        "modicum": __version__, "format": "1", "classes": json.dumps(list(meta["classes"]), ensure_ascii=False),
+        "modicum": __version__, "format": str(FORMAT), "classes": json.dumps(list(meta["classes"]), ensure_ascii=False),
         "side": str(meta["side"]), "channels": str(meta["channels"]), "dtype": dtype,
         "temperature": json.dumps(meta.get("temperature")), "shorter": str(meta.get("shorter") or 0),
+        "net": meta.get("sha256") or "", "sha256": BLANK,
         "resize": "Pillow: shorter side to `shorter` (bicubic; 0: left), then all of it to side x side (bilinear)",
     }  # fmt: skip
 
 
-def open_session(model: bytes | str, where: object, threads: int = 1) -> Any:
+def open_session(model: bytes, where: object, threads: int = 1) -> Any:
     """An onnxruntime session on the CPU; ModelError if it is not a whole ONNX file."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 4
     try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # onnxruntime's errors share no base class
         why = " ".join(str(error).split())[:160]
         raise ModelError(f"not a whole ONNX file: {why}", where=where, fix="Copy or export it again.") from None
@@ -191,13 +199,3 @@ def latency(session: Any, image: np.ndarray, runs: int = 200) -> dict[str, float
             break
     low, median, high = np.quantile(times[5:] or times, [0.25, 0.5, 0.75]) * 1e3
     return {"median": float(median), "low": float(low), "high": float(high), "runs": len(times[5:] or times)}
-
-
-def _write(content: bytes, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.new")
-    with fresh.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)

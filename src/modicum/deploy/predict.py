@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from modicum.core import form
 from modicum.core.errors import DataError, ModelError
+from modicum.core.form import SIZES
 from modicum.data.images import decode, resize, square
-from modicum.deploy.export import open_session
+from modicum.deploy.export import FORMAT, open_session
+from modicum.deploy.seal import opened
+from modicum.runs.run import Run
 
 Image = Path | str | np.ndarray
+MOST = 2**31
+_AGAIN = "Export the run: modicum export RUN."
+_FORM = {
+    "classes": [form.LABEL], "side": SIZES["side"], "channels": SIZES["channels"],
+    "shorter": range(SIZES["side"][-1] + 1), "temperature": (float, None), "net": str, "dtype": str,
+}  # fmt: skip
 
 
 class Prediction(NamedTuple):
@@ -30,56 +39,94 @@ class Prediction(NamedTuple):
     fault: str = ""
 
 
-def predict(
-    model: Path | str, images: Iterable[Path | str], batch: int = 64, threads: int = 1
-) -> Iterator[Prediction]:
+def predict(model: Path | str, images: Iterable[Path | str], batch: int = 64, threads: int = 1) -> Iterator[Prediction]:
     """Answers for image files and for the images below folders, in order; a folder's unreadable ones are faults too.
 
     model: the file that `export` wrote, or the run's folder that holds it as model.onnx.  ModelError if it cannot be
     used, at once and not at the first image.
     """
+    return model_of(model, threads).predict(files_of(images), batch)
+
+
+def model_of(model: Path | str, threads: int = 1) -> OnnxModel:
+    """The file that `export` wrote, or that of a run's folder, which must be its own network's; else a ModelError."""
     path = Path(model)
-    return OnnxModel(path / "model.onnx" if path.is_dir() else path, threads).predict(_files(images), batch)
+    if not path.is_dir():
+        return OnnxModel(path, threads)
+    if not (path / "model.onnx").is_file():
+        Run(path).refuse_held()
+    found = OnnxModel(path / "model.onnx", threads)
+    _of_this_run(found, path)
+    return found
 
 
-def _files(images: Iterable[Path | str]) -> Iterator[Path]:
+def _of_this_run(model: OnnxModel, run: Path) -> None:
+    """ModelError where a run's model.onnx was exported from other weights than its net.json names."""
+    if (run / "net.json").exists():
+        page = form.load(run / "net.json", {"sha256": str, ...: object}, ModelError, "Copy it again from its run.")
+        if page["sha256"] != model.net:
+            found = "not exported from the network in this folder: it is older, or of another run"
+            raise ModelError(found, where=run / "model.onnx", fix=f"Export it again: modicum export {run}")
+
+
+def files_of(images: Iterable[Path | str]) -> Iterator[Path]:
+    """Files as they are given, and those below folders, in order, with those that cannot be read as images."""
     for image in map(Path, images):
         if not image.is_dir():
             yield image
             continue
-        from modicum.data.walk import walk
+        from modicum.data.walk import each
 
-        names, faults = walk(image)
-        yield from (image / name for name in sorted([*names, *(f.where for f in faults)]))
+        yield from (image / name for name in each(image))
+
+
+def _properties(props: dict[str, str], path: Path) -> dict[str, Any]:
+    """What the file says of itself, as values."""
+    texts = ("net", "dtype")
+    if (number := props.get("format", "")).isdecimal() and int(number[:9]) > FORMAT:
+        raise ModelError(f"its format is {number[:9]}, this version reads {FORMAT}", where=path, fix=form.NEWER)
+    try:
+        values = {k: props[k] if k in texts else form.parse(props[k]) for k in (*_FORM, "format")}
+        wrong = form.misfit(values, _FORM | {"format": range(FORMAT, FORMAT + 1)})
+    except KeyError as key:
+        wrong = f"{key} is missing"
+    except ValueError as error:
+        wrong = str(error)
+    if wrong or values["dtype"] not in ("uint8", "uint16"):
+        raise ModelError(f"what the file says of itself is damaged: {wrong or 'dtype'}", where=path, fix=_AGAIN)
+    return values
 
 
 class OnnxModel:
     """A file that `deploy.export` wrote.
 
     classes: names in the order of probs.  side, channels, dtype: of the images the net takes.  temperature: None where
-    not calibrated.  threads: that onnxruntime may use.  ModelError for a file that is missing, cut or not ours.
+    not calibrated.  net: sha256 of the weights it was exported from.  threads: that onnxruntime may use.  ModelError
+    for a file that is missing, damaged or not ours (see `deploy.seal`).
     """
 
     def __init__(self, path: Path | str, threads: int = 1) -> None:
-        path = Path(path)
+        self.path = path = Path(path)
         if not path.is_file():
             raise ModelError("no such file", where=path, fix="Export the run first: modicum export RUN.")
+        if path.stat().st_size >= MOST:
+            raise ModelError("an ONNX file of 2 GiB or more", where=path, fix="Export the run: modicum export RUN.")
         # From memory: a file from outside must not name further files to read.
-        self._session = open_session(path.read_bytes(), path, threads)
-        props = self._session.get_modelmeta().custom_metadata_map
+        content = path.read_bytes()
+        props = _properties(opened(content, path), path)
+        self.classes: tuple[str, ...] = tuple(props["classes"])
+        self.side, self.channels, self.shorter = (int(props[k]) for k in ("side", "channels", "shorter"))
+        self.dtype = np.dtype(props["dtype"])
+        self.temperature: float | None = props["temperature"]
+        self.net: str = props["net"]
+        self._session = open_session(content, path, threads)
         try:
-            self.classes: tuple[str, ...] = tuple(map(str, json.loads(props["classes"])))
-            self.side, self.channels, self.shorter = (int(props[k]) for k in ("side", "channels", "shorter"))
-            self.dtype = {"uint8": np.dtype(np.uint8), "uint16": np.dtype(np.uint16)}[props["dtype"]]
-            self.temperature: float | None = json.loads(props["temperature"])
-            given, (logits, probs) = self._session.get_inputs(), self._session.get_outputs()
-            shape = (given[0].name, *given[0].shape[1:], len(given), logits.name, probs.name, probs.shape[1])
-            if shape != ("images", self.side, self.side, self.channels, 1, "logits", "probs", len(self.classes)):
-                raise ValueError
-        except (KeyError, ValueError, TypeError, IndexError, RecursionError):
-            raise ModelError(
-                "an ONNX file, but not one that Modicum exported", where=path, fix="Export the run: modicum export RUN."
-            ) from None
+            ends = [(e.name, e.type, *e.shape[1:]) for e in (*self._session.get_inputs(), *self._session.get_outputs())]
+        except (ValueError, TypeError, RuntimeError):  # a name that is no text
+            ends = []
+        answers = [(name, "tensor(float)", len(self.classes)) for name in ("logits", "probs")]
+        if ends != [("images", f"tensor({self.dtype})", self.side, self.side, self.channels), *answers]:
+            raise ModelError("its inputs and outputs are not those it names", where=path, fix=_AGAIN)
 
     def fit(self, array: np.ndarray) -> np.ndarray:
         """An image (H,W,c), uint8 or uint16 -> what the net takes: (side,side,channels) of its dtype."""
@@ -98,7 +145,15 @@ class OnnxModel:
 
     def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(B,side,side,channels) of the net's dtype -> logits and probs, float32 (B,C) each."""
-        logits, probs = self._session.run(["logits", "probs"], {"images": np.ascontiguousarray(images)})
+        try:
+            logits, probs = self._session.run(["logits", "probs"], {"images": np.ascontiguousarray(images)})
+        except Exception as error:  # onnxruntime's errors share no base class
+            why = " ".join(str(error).split())[:160]
+            found = f"the network failed on {len(images)} images: {why}"
+            raise ModelError(found, where=self.path, fix=_AGAIN) from None
+        if logits.shape != (len(images), len(self.classes)) or probs.shape != logits.shape:
+            found = f"the network answers {len(images)} images with numbers of shape {probs.shape}"
+            raise ModelError(found, where=self.path, fix=_AGAIN)
         return logits, probs
 
     def predict(self, images: Iterable[Image], batch: int = 64) -> Iterator[Prediction]:
@@ -129,5 +184,8 @@ class OnnxModel:
                 yield item
                 continue
             probs = next(rows)
+            if not np.isfinite(probs).all():
+                yield self._fault(item[0], "the network's answer is not a number")
+                continue
             best = int(probs.argmax())
             yield Prediction(item[0], self.classes[best], float(probs[best]), probs, self.classes)

@@ -10,19 +10,21 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modicum.core.errors import DataError
+from modicum.core.errors import DataError, MachineError
+from modicum.data.names import guard
 
 if TYPE_CHECKING:
     from modicum.deploy.predict import Prediction
 
-CHUNK = 10_000
+CHUNK = 1_000
 
 
 def write(predictions: Iterable[Prediction], path: Path) -> int:
     """Write id, class, confidence, fault and each class's probability to .csv or .parquet; -> rows.
 
     CSV: a column a class, empty where an image could not be read.  Parquet: `probs`, a list.  The file appears whole or
-    not at all; memory does not grow with the rows.  DataError for another ending or a place that cannot be written.
+    not at all; memory does not grow with the rows.  DataError for another ending, MachineError for a place that cannot
+    be written.
     """
     kinds = {".csv": _csv, ".parquet": _parquet}
     if path.suffix.lower() not in kinds:
@@ -37,28 +39,25 @@ def write(predictions: Iterable[Prediction], path: Path) -> int:
         count = kinds[path.suffix.lower()](chain(first, rest), fresh, classes)
         fresh.replace(path)
     except OSError as error:
-        raise DataError(f"cannot be written: {error.strerror or error}", where=path) from None
+        raise MachineError(
+            f"cannot be written: {error.strerror or error}", where=path, fix="Choose another file."
+        ) from None
     finally:
         with contextlib.suppress(OSError):
             fresh.unlink()
     return count
 
 
-def plain(text: str) -> str:
-    """Text that a spreadsheet shows and does not run: a leading = + - @, tab or line break gets a ' before it."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
-
-
 def _csv(predictions: Iterator[Prediction], path: Path, classes: Sequence[str]) -> int:
     count = 0
     with path.open("w", newline="", encoding="utf-8") as file:
         out = csv.writer(file)
-        out.writerow(["id", "class", "confidence", "fault", *(plain(c) for c in classes)])
+        out.writerow(["id", "class", "confidence", "fault", *(guard(c) for c in classes)])
         for p in predictions:
             count += 1
             sure = "" if p.fault else f"{p.confidence:.6g}"
             probs = ["" for _ in classes] if p.fault else [f"{v:.6g}" for v in p.probs]
-            out.writerow([plain(p.id), plain(p.name), sure, plain(p.fault), *probs])
+            out.writerow([guard(p.id), guard(p.name), sure, guard(p.fault), *probs])
         file.flush()
         os.fsync(file.fileno())
     return count

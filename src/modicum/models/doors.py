@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from modicum.core.errors import ModelError, SettingsError, did_you_mean
+from modicum.core.form import SIZES
 from modicum.core.net import Net
-from modicum.models.tiny import TINY, first_width
+from modicum.models.tiny import first_width
 from modicum.models.weights import check, read_weights
+from modicum.models.wide import OURS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Spec = dict[str, Any]
-LIMITS = {"classes": 1_000_000, "channels": 256, "side": 8192}
 
 
 def default_name(side: int, channels: int, pretrained: bool) -> str:
@@ -32,7 +33,7 @@ def default_name(side: int, channels: int, pretrained: bool) -> str:
 def make(
     name: str, *, classes: int, channels: int, side: int, pretrained: bool = False, weights: Path | None = None
 ) -> Net:
-    """A new network: `tiny-conv`, `tiny-conv:width=32`, `tiny-res:depth=16,width=2`, a timm name or `timm/NAME`.
+    """A new network: `tiny-conv`, `tiny-res:depth=16,width=2`, `wrn-28-2`, a timm name or `timm/NAME`.
 
     classes: logits.  channels, side: of the images.  weights: a safetensors file, ours or as timm and torchvision name
     their tensors; it goes before `pretrained`, which fetches the published ones.  Random weights come from torch's
@@ -68,10 +69,10 @@ def parse(name: str, *, classes: int, channels: int, side: int) -> Spec:
     """The spec of a name: every argument resolved, so that building needs no defaults.  ModelError if it is not one."""
     size = {"classes": classes, "channels": channels, "side": side}
     for what, value in size.items():
-        if not 1 <= value <= LIMITS[what]:
-            raise ModelError(f"{what} = {value} is not allowed", where=name, fix=f"Allowed: 1 to {LIMITS[what]}.")
+        if value not in SIZES[what]:
+            raise ModelError(f"{what} = {value} is not allowed", where=name, fix=f"Allowed: 1 to {SIZES[what][-1]}.")
     base, _, given = name.strip().partition(":")
-    if base in TINY:
+    if base in OURS:
         return {"door": "tiny", "name": base, "args": size | _arguments(base, given, side), "edits": []}
     from modicum.models.timm_net import known, refuse
 
@@ -79,14 +80,14 @@ def parse(name: str, *, classes: int, channels: int, side: int) -> Spec:
     if not known(base):
         raise refuse(base)
     if given:
-        raise ModelError(f"takes no arguments, found {given!r}", where=base, fix="Only tiny-conv and tiny-res do.")
+        raise ModelError(f"takes no arguments, found {given!r}", where=base, fix=f"Only {', '.join(OURS)} do.")
     return {"door": "timm", "name": base, "args": size, "edits": []}
 
 
 def _arguments(base: str, given: str, side: int) -> dict[str, Any]:
     pairs = [p.partition("=") for p in given.split(",") if p.strip()]
     try:
-        args = TINY[base][1].of({k.strip(): v.strip() for k, _, v in pairs}, where=base).to_dict()
+        args = OURS[base][1].of({k.strip(): v.strip() for k, _, v in pairs}, where=base).to_dict()
     except SettingsError as error:
         raise ModelError(error.found, where=error.where, fix=error.fix or f"As in {base}:width=2") from None
     if base == "tiny-conv" and not args["width"]:
@@ -96,15 +97,15 @@ def _arguments(base: str, given: str, side: int) -> dict[str, Any]:
 
 def build(spec: Spec) -> Net:
     """The network of a spec with random weights, edits not applied (files.py replays them)."""
-    if spec["door"] == "tiny" and spec["name"] in TINY:
-        net: Net = TINY[spec["name"]][0](**spec["args"])
+    if spec["door"] == "tiny" and spec["name"] in OURS:
+        net: Net = OURS[spec["name"]][0](**spec["args"])
     elif spec["door"] == "timm":
         from modicum.models.timm_net import TimmNet
 
         net = TimmNet(spec["name"], **spec["args"])
     else:
         found = f"no door {spec['door']!r} to a network {spec['name']!r}"
-        raise ModelError(found, fix=did_you_mean(spec["name"], TINY))
+        raise ModelError(found, fix=did_you_mean(spec["name"], OURS))
     net.spec = spec
     return net
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from modicum.core.errors import ModelError, did_you_mean
 from modicum.core.net import Net
 from modicum.models.weights import check
+from modicum.models.wide import OURS
 from modicum.nn.norm import convert
 
 if TYPE_CHECKING:
@@ -74,7 +75,9 @@ def refuse(name: str) -> ModelError:
 
     base = name.partition(".")[0]
     names = [n for n in timm.list_models(pretrained=True) if n.startswith(base + ".")] or timm.list_models()
-    return ModelError(f"no network {name!r}", fix=did_you_mean(name, [*names, "tiny-conv", "tiny-res"]))
+    near = did_you_mean(name, [*names, *OURS])
+    usual = "Take tiny-conv, tiny-res:depth=16,width=2 or a name that timm knows, such as resnet18."
+    return ModelError(f"no network {name!r}", fix=near if near.startswith("Did") else usual)
 
 
 def _create(name: str, classes: int, channels: int, side: int) -> Any:
@@ -140,7 +143,9 @@ def _fill(model: nn.Module, state: dict[str, Tensor], cfg: dict[str, Any], name:
                 state[key] = adapt_input_conv(own[key].shape[1], state[key])
                 notes.append(f"the first layer was adapted to {own[key].shape[1]} channels")
     except Exception as error:  # written for the makers' own files, these functions raise anything on others
-        raise ModelError(f"these weights do not fit: {' '.join(str(error).split())[:160]}", where=name) from None
+        fix = "Name the network that the file was made for, or give another file."
+        why = " ".join(str(error).split())[:160]
+        raise ModelError(f"these weights do not fit: {why}", where=name, fix=fix) from None
     heads = tuple(f"{c}." for c in _names(cfg.get("classifier")))
     keep = {k: v for k, v in state.items() if not (k.startswith(heads) and (k not in own or v.shape != own[k].shape))}
     if not any(k.startswith(heads) for k in keep):

@@ -13,15 +13,20 @@ from __future__ import annotations
 import json
 import os
 import platform
-import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from modicum.core.errors import RunError
+from modicum.core import form
+from modicum.core.disk import sweep, sync, whole
+from modicum.core.errors import RunError, SettingsError
+from modicum.core.recipe import Recipe
+from modicum.core.space import writing
+from modicum.runs.forms import FORMATS, FORMS
+from modicum.runs.lock import holder, lock, told
 
 _PACKAGES = (
     "modicum",
@@ -37,22 +42,14 @@ _PACKAGES = (
 )
 
 
+_RESTORE = "Restore the file, or start a new run with another --out."
+
+
 def write_whole(path: Path, content: bytes | str) -> None:
-    """Write a file so that it is either the old one or the new one, also after a power cut."""
-    making = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with making.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        making.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            making.unlink()
-        raise RunError(
-            f"cannot write: {error.strerror}", where=path, fix="Free some space, or choose another folder with --out."
-        ) from None
+    """Write a file so that it is either the old one or the new one, also after a power cut; RunError says why not."""
+    raw = content.encode() if isinstance(content, str) else content
+    with writing(path, needed=len(raw)), whole(path) as making:
+        making.write_bytes(raw)
 
 
 class Run:
@@ -72,6 +69,7 @@ class Run:
         """An existing run; RunError if the folder holds none."""
         run = Run(folder)
         if not (run / "config.json").is_file():
+            run.refuse_held()
             raise RunError(
                 "this is not a run: it has no config.json",
                 where=folder,
@@ -80,84 +78,60 @@ class Run:
         return run
 
     def read(self, name: str) -> dict[str, Any]:
-        """A JSON file of the run; RunError if it is missing or damaged."""
-        try:
-            content = json.loads((self / name).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise RunError(f"{name} is missing", where=self.folder) from None
-        except (OSError, ValueError) as error:
-            raise RunError(
-                f"{name} is damaged: {error}", where=self.folder, fix="Restore the file, or start a new run."
-            ) from None
-        if not isinstance(content, dict):
-            raise RunError(
-                f"{name} is damaged: not an object", where=self.folder, fix="Restore the file, or start a new run."
-            )
-        return content
+        """A JSON file of the run; RunError if it is missing, damaged, of another form, or a newer Modicum's."""
+        wanted, most = FORMS.get(name, {str: object}), 64 * 2**20
+        found = form.load(self / name, wanted, RunError, _RESTORE, format=FORMATS.get(name, 0), most=most)
+        return dict(found)
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         """A JSON file of the run, whole or not at all."""
-        write_whole(self / name, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+        if wrong := form.misfit(json.loads(text), FORMS.get(name, {str: object})):
+            raise ValueError(f"{name}: {wrong}")
+        write_whole(self / name, text.encode("utf-8", "backslashreplace"))
 
     @property
     def config(self) -> dict[str, Any]:
         """config.json."""
-        return self.read("config.json")
+        found = self.read("config.json")
+        try:
+            Recipe.of(found["recipe"], where="recipe")
+        except SettingsError as error:
+            wrong = f"config.json is damaged: {error.where}: {error.found}"
+            raise RunError(wrong, where=self.folder, fix=_RESTORE) from None
+        return found
+
+    @property
+    def finished(self) -> bool:
+        """Whether `fit` came to its end: the page is there, and not by `modicum report` alone."""
+        page, stages = self / "report.html", self / "seconds.json"
+        return page.is_file() and stages.is_file() and "report" in self.read("seconds.json")
+
+    def refuse_held(self) -> None:
+        """RunError if another process is writing this run, with who, since when, and how far it is."""
+        if who := holder(self.folder):
+            fix = "Wait until it has ended.  `tail metrics.jsonl` in that folder shows how it goes."
+            raise RunError(f"this run is not finished: {told(who)} is at work on it", where=self.folder, fix=fix)
+
+    def own(self) -> None:
+        """RunError where a link lies in the folder: a run writes into its own folder alone."""
+        for folder, folders, files in os.walk(self.folder):
+            for path in (Path(folder, name) for name in (*folders, *files)):
+                if path.is_symlink():
+                    fix = "Put what it points to in its place: a run writes into its own folder alone."
+                    raise RunError(f"{path.relative_to(self.folder)} is a link", where=self.folder, fix=fix)
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Only one process writes a run; a lock of a dead process on this machine is taken over.
+    def lock(self) -> Iterator[dict[str, Any]]:
+        """Only one process writes a run (runs/lock.py).  What killed writers left half made is removed.
 
-        A folder that was made for the run and in which nothing was written is removed again.
+        -> who held it and ended without a word, {} if nobody did.
         """
-        path, new = self / ".lock", not self.folder.exists()
-        _folder(self.folder)
-        mine = f"{os.getpid()} {socket.gethostname()}"
-        for _ in range(2):
-            try:
-                with path.open("x") as file:
-                    file.write(mine)
-                break
-            except FileExistsError:
-                pid, _, host = path.read_text().partition(" ")
-                if host != socket.gethostname() or (pid.isdigit() and _alive(int(pid))):
-                    raise RunError(
-                        f"another process ({pid or '?'} on {host or '?'}) is writing this run", where=self.folder,
-                        fix=f"Wait for it, choose another --out, or delete {path} if that process is gone.",
-                    ) from None  # fmt: skip
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                raise RunError(
-                    f"cannot write here: {error.strerror}", where=self.folder, fix="Choose another folder with --out."
-                ) from None
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-            if new:
-                with suppress(OSError):  # it holds something
-                    self.folder.rmdir()
-
-
-def _folder(path: Path) -> None:
-    """Make a folder, or say why not."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        fix = "Choose another folder with --out."
-        raise RunError(f"cannot write here: {error.strerror}", where=path, fix=fix) from None
-
-
-def _alive(pid: int) -> bool:
-    if os.name == "nt":  # signal 0 would stop the other process there
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        self.own()
+        with lock(self.folder) as before:
+            for folder in (self.folder, *self.folder.glob("arms/*"), *self.folder.glob("arms/*/checkpoints")):
+                sweep(folder)
+            yield before
 
 
 def environment() -> dict[str, Any]:
@@ -191,20 +165,27 @@ class Metrics:
 
     def add(self, line: Mapping[str, Any]) -> None:
         """Append one line."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, allow_nan=True) + "\n")
+
+    def sync(self) -> None:
+        """What was added is on the disk before a checkpoint that counts on it."""
+        with writing(self.path):
+            if self.path.exists():
+                sync(self.path)
 
     def cut(self, arm: str, total: int) -> None:
         """Forget this arm's lines after step `total`, and a half line at the end."""
         if not self.path.exists():
             return
         kept = []
-        for text in self.path.read_text(encoding="utf-8").splitlines():
+        for text in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 line = json.loads(text)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
-            if line.get("arm") != arm or line.get("step", 0) <= total:
+            if form.misfit(line, {"arm": str, "step": int, ...: object}):
+                continue
+            if line["arm"] != arm or line["step"] <= total:
                 kept.append(text)
         write_whole(self.path, "".join(k + "\n" for k in kept))
