@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,9 +14,11 @@ from PIL import Image
 from modicum.core.dataset import Dataset
 from modicum.core.errors import DataError
 from modicum.data.cache import Pixels
+from modicum.data.hashes import BYTES, sketch
 from modicum.data.images import resize
 from modicum.data.read import pixels, read
 from modicum.data.samples import sample
+from modicum.data.stream import content
 
 Put = Callable[..., Path]
 RNG = np.random.default_rng(0)
@@ -109,7 +111,7 @@ def test_changed_images_and_other_sides_are_other_caches(mixed: Dataset, tmp_pat
     assert Pixels.build(mixed.take(np.array([1, 0])), folder).image(1).shape == (9, 9, 3)
 
 
-@pytest.mark.parametrize("name", ["pixels.bin", "index.npy", "meta.json"])
+@pytest.mark.parametrize("name", ["pixels.bin", "index.npy", "sketches.npy", "meta.json"])
 def test_a_damaged_cache_is_refused_and_built_again(mixed: Dataset, tmp_path: Path, name: str) -> None:
     cache = Pixels.build(mixed, tmp_path / "cache")
     whole = (cache.home / name).read_bytes()
@@ -137,36 +139,100 @@ def test_an_interrupted_build_is_never_seen(mixed: Dataset, tmp_path: Path) -> N
     assert homes(tmp_path / "cache") == []
 
 
-def test_remains_of_killed_builds_go_after_a_day(mixed: Dataset, tmp_path: Path) -> None:
-    for name in (".making-1-old", ".making-2-new"):
-        (tmp_path / "cache" / name).mkdir(parents=True)
-    os.utime(tmp_path / "cache" / ".making-1-old", (0, 0))
-    Pixels.build(mixed, tmp_path / "cache")
-    assert homes(tmp_path / "cache") == [".makin", "pixels"]
-
-
 _BUILD = """
-import sys, time, modicum.data.cache as cache
+import os, sys, time
+from modicum.data.cache import Pixels
 from modicum.data.read import read
+def slowly(done, total):
+    with open(sys.argv[3], "a") as marks:
+        marks.write(f"{os.getpid()}\\n")
+    time.sleep(float(sys.argv[4]))
 data = read(sys.argv[1]).data
-write = cache._write
-def slow(*rest):
-    open(sys.argv[3] + str(len(sys.argv[4])), "w").close()
-    import pathlib
-    while not (pathlib.Path(sys.argv[3] + "1").exists() and pathlib.Path(sys.argv[3] + "2").exists()): time.sleep(0.01)
-    write(*rest)
-cache._write = slow
-print(cache.Pixels.build(data, sys.argv[2]).batch([0, 1])[0].sum())
+print("ready", flush=True)
+sys.stdin.readline()
+print(Pixels.build(data, sys.argv[2], progress=slowly).batch([0, 1])[0].sum())
 """
 
 
-def test_two_processes_at_once_end_with_one_good_cache(mixed: Dataset, tmp_path: Path) -> None:
-    """Each waits until the other has begun, so that both build and one of them loses the race for the name."""
-    call = [sys.executable, "-c", _BUILD, mixed.root, str(tmp_path / "cache"), str(tmp_path / "mark")]
-    two = [subprocess.Popen([*call, "x" * n], stdout=subprocess.PIPE, text=True) for n in (1, 2)]
-    said = [p.communicate(timeout=60)[0] for p in two]
-    assert [p.returncode for p in two] == [0, 0] and said[0] == said[1] != ""
+def builder(data: Dataset, tmp_path: Path, seconds: float) -> subprocess.Popen[str]:
+    """A process that is about to build, and takes this long for each part of the images."""
+    call = [sys.executable, "-c", _BUILD, data.root, tmp_path / "cache", tmp_path / "marks", str(seconds)]
+    child = subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None and child.stdout.readline() == "ready\n"
+    return child
+
+
+def go(child: subprocess.Popen[str]) -> None:
+    assert child.stdin is not None
+    child.stdin.write("\n")
+    child.stdin.flush()
+
+
+def until(happened: Callable[[], object]) -> None:
+    end = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_of_two_processes_one_builds_and_the_other_waits(mixed: Dataset, tmp_path: Path) -> None:
+    two = [builder(mixed, tmp_path, 0.3) for _ in range(2)]
+    for child in two:
+        go(child)
+    said = [child.communicate(timeout=60)[0] for child in two]
+    assert [child.returncode for child in two] == [0, 0] and said[0] == said[1] != ""
+    assert len(set((tmp_path / "marks").read_text().split())) == 1  # one alone decoded
     assert homes(tmp_path / "cache") == ["pixels"]
     home = next((tmp_path / "cache").iterdir())
     assert json.loads((home / "meta.json").read_text())["images"] == 5
     np.testing.assert_array_equal(Pixels.load(home).image(1), pixels(mixed, 1))
+
+
+@pytest.mark.parametrize("waiting", [False, True])
+def test_after_kill_9_the_next_one_cleans_up_and_builds(mixed: Dataset, tmp_path: Path, waiting: bool) -> None:
+    """Killed in the middle of the images; the other process is waiting by then, or comes later."""
+    first, second = (builder(mixed, tmp_path, seconds) for seconds in (1000, 0))
+    go(first)
+    until((tmp_path / "marks").exists)
+    assert homes(tmp_path / "cache") == [".makin"]
+    if waiting:
+        go(second)
+        time.sleep(0.2)
+        assert second.poll() is None and homes(tmp_path / "cache") == [".makin"]
+    first.kill()
+    first.wait()
+    if not waiting:
+        assert homes(tmp_path / "cache") == [".makin"]
+        go(second)
+    assert second.communicate(timeout=60)[0] and second.returncode == 0
+    assert homes(tmp_path / "cache") == ["pixels"]
+    np.testing.assert_array_equal(Pixels.build(mixed, tmp_path / "cache").image(1), pixels(mixed, 1))
+
+
+def test_building_another_set_cleans_up_too(mixed: Dataset, tmp_path: Path) -> None:
+    first = builder(mixed, tmp_path, 1000)
+    go(first)
+    until((tmp_path / "marks").exists)
+    other = Pixels.build(mixed, tmp_path / "cache", side=3)
+    assert homes(tmp_path / "cache") == [".makin", "pixels"]  # it lives
+    first.kill()
+    first.wait()
+    Pixels.build(mixed, tmp_path / "cache", side=2)
+    assert homes(tmp_path / "cache") == ["pixels", "pixels"] and other.home.is_dir()
+
+
+def test_sketches_and_sizes_are_those_of_the_images(mixed: Dataset, tmp_path: Path) -> None:
+    cache = Pixels.build(mixed, tmp_path / "cache", side=64)
+    assert cache.index["whole_height"].tolist() == [4, 150, 7, 3, 0] and cache.sketches.shape == (5, BYTES)
+    assert not cache.sketches[4].any() and cache.index["hash"][4] == b""
+    for row in range(4):
+        whole = sketch(pixels(mixed, row)).astype(int)
+        assert np.abs(cache.sketches[row] - whole).mean() < 2
+        assert cache.index["hash"][row].decode() == content(Path(mixed.root, mixed.ids[row]).read_bytes())
+
+
+def test_of_equal_sixteen_bit_values_the_place_is_even(put: Put, tmp_path: Path) -> None:
+    root = put("a.png", size=(3, 3))
+    Image.fromarray(np.full((3, 3), 65535, np.uint16)).save(root / "b.png")
+    cache = Pixels.build(read(root).data, tmp_path / "cache")
+    assert cache.index["offset"].tolist() == [0, 28] and (cache.image(1) == 65535).all()

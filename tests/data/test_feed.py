@@ -15,6 +15,7 @@ from modicum.core.errors import NeedsError, SettingsError
 from modicum.core.program import Stream
 from modicum.core.recipe import PLAIN, Augment
 from modicum.core.tables import ANNOTATIONS, LOOKED, SOURCES, table
+from modicum.data import feed as feed_module
 from modicum.data.cache import Pixels
 from modicum.data.feed import Feed
 from modicum.data.read import read
@@ -71,6 +72,26 @@ def test_draws_know_seed_phase_lane_and_stream_and_nothing_else(feed_of) -> None
     others = [drawn(feed, stream, 2, phase=1), drawn(feed, stream, 2, lane=1)]
     others.append([int(r) for k in range(2) for r in feed.draw(stream, "other", k).rows])
     assert all(o != first for o in others)
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_steps_drawn_at_once_are_those_drawn_alone(feed_of, monkeypatch: pytest.MonkeyPatch, world: int) -> None:  # type: ignore[no-untyped-def]
+    """Forwards and from the middle, as after a resume, to the bit; and a new column is seen at once."""
+    stream, images = Stream("class & trust > 0.1", 4, ("weak", "plain")), np.arange(N) < N - 1
+    monkeypatch.setattr(feed_module, "AHEAD", 0)
+    alone = feed_of(pool=images, world=world)
+    monkeypatch.setattr(feed_module, "AHEAD", 5 * 4 * 2 * 8 * 8)
+    ahead, late = feed_of(pool=images, world=world), feed_of(pool=images, world=world)
+    for step in (*range(12), 3):
+        monkeypatch.setattr(feed_module, "AHEAD", 0)
+        one = alone.draw(stream, "s", step, phase=1)
+        monkeypatch.setattr(feed_module, "AHEAD", 5 * 4 * 2 * 8 * 8)
+        for other in [ahead.draw(stream, "s", step, phase=1)] + [late.draw(stream, "s", step, phase=1)] * (step > 6):
+            assert one.rows.equal(other.rows) and one.labels.cls.equal(other.labels.cls)
+            assert one["weak"].equal(other["weak"]) and one["plain"].equal(other["plain"])
+            assert one.views["weak"].affine.equal(other.views["weak"].affine)
+    ahead.put("trust", torch.where(torch.arange(N) == 5, 1.0, 0.0))
+    assert set(ahead.draw(stream, "s", 12, phase=1).rows.tolist()) == {5}
 
 
 @pytest.mark.parametrize("world", [2, 3])

@@ -12,6 +12,7 @@ from modicum.core.errors import DataError
 from modicum.data.formats.folders import place
 from modicum.data.images import decode
 from modicum.data.read import pixels, read
+from modicum.data.walk import each, walk
 
 Put = Callable[..., Path]
 
@@ -82,6 +83,34 @@ def test_numbered_classes_count(put: Put) -> None:
     assert read(root).data.names == ("1", "2", "10")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+def test_folders_whose_names_can_be_no_class(put: Put) -> None:
+    root = put("cat/1.png")
+    put("dog/2.png")
+    put("x\x1b[2J/3.png")
+    put("T-shirt%2Ftop/4.png")
+    put("\u202ecod/5.png")
+    found = read(root)
+    assert found.data.names == ("T-shirt/top", "cat", "dog", "\u202ecod") and found.data.cls.tolist() == [
+        0,
+        1,
+        2,
+        -1,
+        3,
+    ]
+    assert [(f.where, f.reason.split(":")[0]) for f in found.faults] == [
+        ("x\\x1b[2J/", "a control character in the name 'x\\x1b[2J'")
+    ]  # fmt: skip
+
+
+def test_folders_of_one_name_in_two_spellings_are_one_class(put: Put) -> None:
+    put("e\u0301/1.png")
+    root = put("\u00e9/2.png")
+    put("b/3.png")
+    found = read(root)
+    assert found.data.names == ("b", "\u00e9") and sorted(found.data.cls.tolist()) == [0, 1, 1] and not found.faults
+
+
 def test_ignored_and_faulty_files(put: Put) -> None:
     root = put("cat/1.png")
     put("dog/1.png")
@@ -111,7 +140,7 @@ def test_links(put: Put, tmp_path_factory: pytest.TempPathFactory) -> None:
     found = read(root)
     assert found.data.ids.tolist() == ["cat/1.png", "cat/in.png", "dog/1.png"]
     reasons = {f.where: f.reason for f in found.faults}
-    assert reasons["cat/out.png"] == reasons["away"] == "a link that leaves the folder"
+    assert reasons["cat/out.png"] == reasons["away"] == "a link that leaves the folder: copy the file here"
     assert reasons["cat/dead.png"] == "a link to nothing" and reasons["loop"] == "a link to a folder"
 
 
@@ -124,7 +153,7 @@ def test_a_name_that_is_no_text(put: Put) -> None:
     except OSError:
         pytest.skip("this file system refuses such names")
     found = read(root)
-    assert len(found.data) == 2 and found.faults[0].reason == "the name is not UTF-8"
+    assert len(found.data) == 2 and found.faults[0].reason == "the name is not UTF-8: rename it"
 
 
 def test_ids_never_lead_out(put: Put) -> None:
@@ -146,3 +175,15 @@ def test_errors_say_what_was_seen(tmp_path: Path) -> None:
         read(tmp_path, "folder")
     with pytest.raises(DataError, match="sample:nothing"):
         read("sample:nothing")
+
+
+def test_one_folder_at_a_time_is_the_order_of_the_whole(tmp_path: Path) -> None:
+    """Names around the slash (33 ! 46 . 47 / 48 0) are where an order by folder could differ from one by name."""
+    names = ("a/1.png", "a!/1.png", "a.png", "a0/b/2.png", "a0/b.png", "a0.png", "a/z/1.png", "b.PNG")
+    for name in (*names, "a/notes.doc", "a/.hidden.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    found, faults = walk(tmp_path)
+    assert list(each(tmp_path)) == sorted([*found, *(f.where for f in faults)]) and len(found) == len(names)
+    with pytest.raises(DataError, match="cannot be read"):
+        list(each(tmp_path / "none"))

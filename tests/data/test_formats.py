@@ -31,8 +31,8 @@ def test_the_registry_is_the_folder() -> None:
     import modicum.data.formats as folder
 
     files = sorted(p.name for p in Path(next(iter(folder.__path__))).glob("[!_]*.py"))
-    assert len(formats()) == len(files) == 5
-    assert set(formats()) == {"folders", "table", "parquet", "idx", "digits"}
+    assert len(formats()) == len(files) == 6
+    assert set(formats()) == {"folders", "table", "parquet", "idx", "digits", "archive"}
     with pytest.raises(DataError, match="no format 'none'"):
         format_of(Dataset.build(["x"], reader="none"))
 
@@ -115,6 +115,51 @@ def test_damaged_idx_images(raw: Path, name: str, body: bytes, says: str) -> Non
         pixels(data, 0 if "train" in name else 4)
 
 
+@pytest.mark.parametrize("name, body, says", [
+    ("train-labels-idx1-ubyte", b"\0\0\x08\x01\x7f\xff\xff\xff", "claims 2,147,483,647 bytes in a file of 8"),
+    ("train-labels-idx1-ubyte", idx(np.zeros(2, np.uint8)) + b"x", "longer than its header says"),
+    ("train-labels-idx1-ubyte", idx(np.zeros((3, 1), np.uint8)), "not an IDX file of bytes"),
+    ("train-images-idx3-ubyte", b"\0\0\x08\x03", "not an IDX file of bytes"),
+    ("train-images-idx3-ubyte", b"\0\0\x08\x03\0\0\0\x02" + b"\0\0\0\x05" * 2, "2 images and 3 labels"),
+])  # fmt: skip
+def test_idx_headers_that_lie(raw: Path, name: str, body: bytes, says: str) -> None:
+    (raw / name).write_bytes(body)
+    found = read(raw)
+    assert len(found.data) == 2 and says in found.faults[0].reason
+    (raw / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(DataError, match=says):
+        read(raw)
+
+
+def test_idx_bombs(raw: Path) -> None:
+    """Fifty megabytes of zeros in fifty kilobytes, as images and as labels."""
+    data = read(raw).data
+    bomb = zipped((0x0803).to_bytes(4, "big") + np.array([2, 5000, 5000], ">u4").tobytes() + bytes(50_000_000))
+    (raw / "t10k-images-idx3-ubyte.gz").write_bytes(bomb)
+    with pytest.raises(DataError, match=r"claims 50,000,000 bytes in a file of"):
+        pixels(data, 4)
+    (raw / "t10k-labels-idx1-ubyte.gz").write_bytes(zipped(idx(np.zeros(50_000_000, np.uint8))))
+    assert "claims" in read(raw).faults[0].reason
+
+
+def test_one_part_alone_is_no_fault(raw: Path) -> None:
+    for file in raw.glob("t10k*"):
+        file.unlink()
+    found = read(raw)
+    assert not found.faults and len(found.data) == 3
+
+
+@pytest.mark.parametrize("text, names, fault", [
+    ("a\nb\n\nc\n", ("a", "b", "c"), ""), ("\ufeffa\r\nb\r\nc\r\nd", ("a", "b", "c", "d"), ""),
+    ("a\nb\n", ("o", "ki", "su"), "2 names for 3 classes"), ("a\na\nb", ("o", "ki", "su"), "a name stands twice"),
+    ("a\n\x1b[2J\nc", ("o", "ki", "su"), "control character"), (b"\xff\n", ("o", "ki", "su"), "not used"),
+])  # fmt: skip
+def test_class_names_beside_idx_files(raw: Path, text: str | bytes, names: tuple[str, ...], fault: str) -> None:
+    (raw / "classes.txt").write_bytes(text.encode() if isinstance(text, str) else text)
+    found = read(raw)
+    assert found.data.names[:3] == names[:3] and (fault in found.faults[0].reason if fault else not found.faults)
+
+
 def test_damaged_idx_labels_lose_one_part(raw: Path) -> None:
     (raw / "t10k-labels-idx1-ubyte.gz").write_bytes(zipped(idx(np.zeros(7, np.uint8))))
     found = read(raw)
@@ -176,6 +221,62 @@ def test_numbers_without_names_and_broken_files(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").unlink()
     with pytest.raises(DataError, match="cannot be read"):
         pixels(gone, 0)
+
+
+def test_columns_that_cannot_be_believed(tmp_path: Path) -> None:
+    columns = {
+        "image": [png(i) for i in range(4)], "label": [0.0, float("nan"), float("inf"), 1.5], "split": [["a"]] * 4,
+        "group": [1.0, float("nan"), None, 2.0], "domain": ["ok", "a\x1b[2J", "b" * 999, "<b>"],
+    }  # fmt: skip
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    found = read(tmp_path)
+    data = found.data
+    assert data.cls.tolist() == [0, -1, -1, -1] and data.field("group").tolist() == ["1.0", "", "", "2.0"]
+    assert data.field("domain").tolist() == ["ok", "", "", "<b>"]
+    assert [(f.where, f.reason.split(":")[0]) for f in found.faults] == [
+        ("x.parquet: split", "neither words nor numbers"), ("x.parquet#1", "domain 'a\\x1b[2J'"),
+        ("x.parquet#2", f"domain '{'b' * 80}'"), ("x.parquet#2", "label inf, but there are 1 classes"),
+        ("x.parquet#3", "label 1.5, but there are 1 classes"),
+    ]  # fmt: skip
+
+
+def test_huge_and_negative_labels(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": [png(0)] * 3, "label": [0, 2**62, -7]}), tmp_path / "x.parquet")
+    found = read(tmp_path)
+    assert found.data.cls.tolist() == [0, -1, -1] and found.data.names == ("0",) and len(found.faults) == 2
+
+
+def test_files_that_list_their_classes_in_another_order(tmp_path: Path) -> None:
+    for name, listed in (("a", ["cat", "dog"]), ("b", ["dog", "cat", "owl"])):
+        table = pa.table({"image": [png(0)], "label": [0]}).replace_schema_metadata(hub(listed))
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    pq.write_table(pa.table({"image": [png(0)], "label": ["owl"]}), tmp_path / "c.parquet")
+    data = read(tmp_path).data
+    assert data.names == ("cat", "dog", "owl") and data.cls.tolist() == [0, 1, 2]
+
+
+def test_ids_of_our_own_files_and_their_clashes(tmp_path: Path) -> None:
+    for name, value in (("a", 1), ("b", 2)):
+        table = pa.table({"id": ["x", f"only {name}"], "image": [png(value), png(value + 5)], "label": [0, 1]})
+        pq.write_table(table.replace_schema_metadata({b"modicum": b"{}"}), tmp_path / f"{name}.parquet")
+    found = read(tmp_path)
+    assert found.data.ids.tolist() == ["x", "only a", "only b"]
+    assert [(f.where, f.reason) for f in found.faults] == [("x", "two images are called so: the second is not used")]
+    assert [int(pixels(found.data, r)[0, 0, 0]) for r in range(3)] == [1, 6, 7]
+    alone = read(tmp_path / "b.parquet").data
+    assert [int(pixels(alone, r)[0, 0, 0]) for r in range(2)] == [2, 7]
+
+
+def test_parquet_that_claims_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pq.write_table(pa.table({"image": [png(0)] * 3}), tmp_path / "x.parquet")
+    import modicum.data.formats.parquet_images as room
+
+    data = read(tmp_path).data
+    monkeypatch.setattr(room, "_LARGEST", 50)
+    room._group.cache_clear()
+    with pytest.raises(DataError, match=r"a row group of .* bytes; at most 50 are read at once"):
+        pixels(data, 0)
+    room._group.cache_clear()
 
 
 # -- real sets ---------------------------------------------------------------------------------------------------------

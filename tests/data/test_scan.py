@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.datasets import load_sample_images
 
 from modicum.core.card import TRAITS
 from modicum.core.dataset import Dataset
@@ -15,7 +16,6 @@ from modicum.core.tables import ANNOTATIONS, SOURCES, table
 from modicum.data.cache import Pixels
 from modicum.data.read import read
 from modicum.data.scan import scan, traits
-from modicum.data.stream import stream
 
 Put = Callable[..., Path]
 SMALL = np.array([(28, 28)] * 10, [("height", "i4"), ("width", "i4")])
@@ -67,21 +67,54 @@ def test_facts_and_duplicates(found: Path, tmp_path: Path, cached: bool) -> None
     assert plain["images"] == 8 and plain["duplicates"]["groups"] == 3 and plain["fault_count"] == 1
 
 
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    """One photograph in train/a and, saved anew, in test/b, train/b and unlabelled; one in train/a and unlabelled."""
+    china, flower = (Image.fromarray(p[:200, :300]) for p in load_sample_images().images)
+    for name, image, quality in (
+        ("train/a/1.png", china, 0), ("test/b/2.jpg", china, 60), ("train/b/3.jpg", china, 80),
+        ("unlabelled/4.jpg", china, 70), ("train/a/5.png", flower, 0), ("unlabelled/6.jpg", flower, 60),
+    ):  # fmt: skip
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        image.save(tmp_path / name, **({"quality": quality} if quality else {}))
+    return tmp_path
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_near_duplicates_leaks_and_doubts(film: Path, tmp_path: Path, cached: bool) -> None:
+    data = read(film).data
+    seen = scan(data, Pixels.build(data, tmp_path / ".cache", side=96) if cached else None)
+    ids = seen.data.ids
+    assert seen.duplicates == [] and seen.chains == []
+    assert [set(ids[g]) for g in seen.near] == [
+        {"test/b/2.jpg", "train/a/1.png", "train/b/3.jpg", "unlabelled/4.jpg"}, {"train/a/5.png", "unlabelled/6.jpg"},
+    ]  # fmt: skip
+    assert seen.crossing == seen.near[:1] and seen.contradicting == seen.near[:1]  # train and unlabelled is no leak
+    assert [seen.together[g].tolist() for g in seen.near] == [[0] * 4, [1] * 2]
+    lines = seen.lines()
+    assert "1 group of one picture in several splits: what is tested was seen in training" in lines
+    assert "  test/b/2.jpg (test) = train/a/1.png (train) = train/b/3.jpg (train) = unlabelled/4.jpg (train)" in lines
+    assert "  test/b/2.jpg (b) = train/a/1.png (a) = train/b/3.jpg (b) = unlabelled/4.jpg (-)" in lines
+    plain = json.loads(json.dumps(seen.to_dict(most=1)))
+    assert plain["near"]["groups"] == 2 and len(plain["near"]["first"]) == 1 and plain["likeness"] == 0.8
+    assert sorted(plain["crossing"]["splits"][0]) == ["test", "train", "train", "train"]
+
+
+def test_other_splits_need_no_second_look(film: Path) -> None:
+    seen = scan(read(film).data)
+    hidden = seen.data.without("class", np.arange(6)).with_images(split=["train"] * 3 + ["val"] * 3)
+    again = seen.again(hidden)
+    assert again.contradicting == [] and len(again.crossing) == 2 and again.splits == {"train": 3, "val": 3}
+    assert again.near == seen.near and again.sizes == seen.sizes
+    assert again.drawn(seen) == ["Drew 3 of 6 images for val"]
+    apart = seen.again(seen.data.with_images(split=["val" if r in seen.near[0] else "train" for r in range(6)]))
+    assert apart.drawn(seen)[1:] == ["The 6 images of 2 groups of one picture each were kept on one side"]
+
+
 def test_a_sample_looks_at_no_more(found: Path) -> None:
     told: list[tuple[int, int]] = []
     seen = scan(read(found).data, sample=3, progress=lambda done, total: told.append((done, total)))
     assert told[-1] == (3, 3) and seen.looked + len(seen.faults) == 3
-
-
-def test_stream_keeps_order_with_threads(put: Put) -> None:
-    for i in range(50):
-        root = put(f"{i:02d}.png", i, size=(130, 130 + i))
-    data = read(root).data
-    got = list(stream(data, range(50), 0, threads=3))
-    assert [g.row for g in got] == list(range(50)) and [g.height for g in got] == [130 + i for i in range(50)]
-    assert all(g.pixels is not None and g.pixels.shape[0] == g.height for g in got)
-    alone = list(stream(data, range(50), None, threads=1))
-    assert [g.hash for g in alone] == [g.hash for g in got] and alone[0].pixels is None
 
 
 def test_grey_and_its_colour_copy_are_not_equal(tmp_path: Path) -> None:

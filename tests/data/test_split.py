@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from modicum.core.dataset import Dataset
 from modicum.core.errors import DataError, SettingsError
-from modicum.data.split import few, quotas, split
+from modicum.data.split import carve, few, quotas, split
 
 
 def made(cls: list[int], classes: int = 0, **images: list[str]) -> Dataset:
@@ -91,6 +91,65 @@ def test_groups_keep_the_shares_and_rare_classes_on_both_sides() -> None:
     assert abs(test.mean() - 0.2) < 0.02
     for c in range(3):
         assert test[cls == c].any() and (~test)[cls == c].any()
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(-1, 3), st.sampled_from(["", "", "a", "b", "c"]), st.integers(-1, 6)),
+        min_size=1, max_size=60,
+    ),
+    SHARES,
+)  # fmt: skip
+def test_what_is_joined_by_group_or_picture_never_crosses(
+    rows: list[tuple[int, str, int]], shares: dict[str, float]
+) -> None:
+    cls, group, picture = zip(*rows)
+    data = made(list(cls), 4, group=list(group))
+    found = sides(split(data, shares, together=np.array(picture)))
+    assert set(found) <= set(shares)
+    for a in range(len(rows)):
+        for b in range(a):
+            if (group[a] and group[a] == group[b]) or (picture[a] >= 0 and picture[a] == picture[b]):
+                assert found[a] == found[b]
+
+
+def test_pairs_hardly_move_the_shares() -> None:
+    rng = np.random.default_rng(0)
+    cls, picture = rng.integers(0, 5, 1000), np.full(1000, -1)
+    picture[rng.permutation(1000)[:200]] = np.repeat(np.arange(100), 2)
+    test = sides(split(made(cls.tolist()), together=picture)) == "test"
+    for c in range(5):
+        assert abs(test[cls == c].sum() - 0.2 * (cls == c).sum()) <= 1
+
+
+def test_carving_leaves_what_was_there_and_what_leaks() -> None:
+    names = ["train"] * 40 + ["test"] * 10 + ["unlabelled"] * 10
+    picture = np.full(60, -1)
+    picture[[0, 40]], picture[[1, 50]], picture[[2, 3]] = 0, 1, 2
+    data = made([0, 1] * 30, split=names)
+    found = sides(carve(data, "val", 0.25, np.array(names) == "train", together=picture))
+    assert found[40:].tolist() == names[40:] and set(found[:40]) == {"train", "val"}
+    assert found[0] == found[1] == "train" and found[2] == found[3]
+    assert (found[:40] == "val").sum() in (9, 10)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["train", "test", "pool"]), st.sampled_from(["", "a", "b"]), st.integers(-1, 4)),
+        min_size=1, max_size=40,
+    )
+)  # fmt: skip
+def test_carving_separates_nothing(rows: list[tuple[str, str, int]]) -> None:
+    names, group, picture = zip(*rows)
+    data = made([0] * len(rows), split=list(names), group=list(group))
+    found = sides(carve(data, "val", 0.3, np.array(names) == "train", together=np.array(picture)))
+    assert all(new == old for new, old in zip(found, names) if old != "train")
+    for a in range(len(rows)):
+        for b in range(len(rows)):
+            if (group[a] and group[a] == group[b]) or (picture[a] >= 0 and picture[a] == picture[b]):
+                assert found[a] != "val" or found[b] == "val"
 
 
 def test_a_group_follows_its_given_split_and_by_chooses_the_column() -> None:

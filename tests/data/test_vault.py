@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from modicum.core.dataset import Dataset
 from modicum.core.errors import DataError
@@ -42,7 +47,7 @@ def test_openings_are_counted_with_their_reasons(data: Dataset, tmp_path: Path) 
     assert again.count == 2
     np.testing.assert_array_equal(again.open("calibration"), CLS)
     assert [o["reason"] for o in again.openings] == ["before saving", "accuracy", "calibration"] and kept.count == 3
-    assert again.ids.tolist() == data.ids.tolist() and len(again) == 5
+    assert again.ids.to_pylist() == data.ids.tolist() and len(again) == 5
     assert again.save(tmp_path / "vault").count == 3
 
 
@@ -60,3 +65,43 @@ def test_no_opening_is_lost_or_nameless(data: Dataset, tmp_path: Path) -> None:
 def test_a_missing_vault_says_so(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a readable vault"):
         Vault.load(tmp_path)
+
+
+def test_a_vault_that_cannot_be_written_whole_stays_what_it_was(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide(data, np.array([0]))[1].save(tmp_path).open("first")
+
+    def full(*given: object, **more: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("modicum.data.vault.pq.write_table", full)
+    with pytest.raises(OSError, match="No space"):
+        hide(data.take(np.array([1, 2])), np.array([0]))[1].save(tmp_path)
+    again = Vault.load(tmp_path)
+    assert len(again) == 5 and again.count == 1 and len([*tmp_path.iterdir()]) == 2
+
+
+@pytest.mark.parametrize("columns", [
+    {"id": ["a", None], "class": [0, 1]}, {"id": [1, 2], "class": [0, 1]}, {"id": ["a", "b"], "class": [0.5, 1.0]},
+    {"id": ["a", "b"], "class": [0, None]}, {"id": ["a", "b"]}, {"id": ["a"], "class": [[0]]},
+])  # fmt: skip
+def test_tables_that_are_no_vault(tmp_path: Path, columns: dict[str, list[object]]) -> None:
+    pq.write_table(pa.table(columns), tmp_path / "vault.parquet")
+    with pytest.raises(DataError, match="not a readable vault"):
+        Vault.load(tmp_path)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 900), st.binary(min_size=1, max_size=9))
+def test_changed_bytes_in_a_vault(at: int, noise: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        hide(Dataset.build([f"i{n}" for n in range(5)], ["a", "b"], cls=CLS), np.array([1]))[1].save(Path(folder))
+        file = Path(folder, "vault.parquet")
+        body = bytearray(file.read_bytes())
+        body[at % len(body) : at % len(body) + len(noise)] = noise
+        file.write_bytes(body)
+        try:
+            assert Vault.load(Path(folder)).open("test").dtype == np.int64
+        except DataError as error:
+            assert "not a readable vault" in str(error)

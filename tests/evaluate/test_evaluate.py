@@ -106,6 +106,25 @@ def test_the_surest_mistakes_are_listed_by_row() -> None:
     assert all(m["said"] != m["true"] == cls[m["row"] - 1000] for m in found["first"])
 
 
+def test_accuracy_without_copies_of_training_images() -> None:
+    given, cls = arms()
+    probs, copied = given["fixmatch"], np.arange(400) < 150
+    part = np.where(np.arange(400) % 3 == 0, -1, cls)
+    found = evaluate(given, part, NAMES, main="fixmatch", copied=copied, resamples=50)["copies"]
+    others = [i for i in range(150, 400) if i % 3]
+    right = sum(int(probs[i].argmax() == cls[i]) for i in others) / len(others)
+    assert found["images"] == 100 and found["others"] == len(others)
+    value, low, high = found["accuracy"]
+    assert value == pytest.approx(right) and low < right < high
+    many = f"100 of {100 + len(others)} test images are near-duplicates of training images"
+    assert found["sentence"].startswith(f"{many}; without them the accuracy is {100 * right:.1f} %")
+    every = evaluate(given, cls, NAMES, main="fixmatch", copied=np.ones(400, bool), resamples=5)["copies"]
+    assert every["accuracy"] is None and every["others"] == 0 and every["sentence"].endswith("training images.")
+    none = evaluate(given, cls, NAMES, main="fixmatch", copied=np.zeros(400, bool), resamples=5)["copies"]
+    assert none["images"] == 0 and "without" not in none["sentence"]
+    assert evaluate(given, cls, NAMES, main="fixmatch", resamples=5)["copies"] is None
+
+
 def test_wrong_shapes_and_names_are_refused() -> None:
     given, cls = arms()
     with pytest.raises(DataError, match="fixmatch"):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from modicum.core.errors import RunError
-from modicum.report import page
+from modicum.report import looks, page
 from modicum.report.faults import sentences
 from modicum.report.page import build
 from modicum.report.read import read, surest
@@ -252,13 +252,34 @@ def test_mistakes_come_from_the_measure_or_else_from_visible_labels(copy: tuple[
     assert trained is not None and trained["asked"] == 40 and "trained on" in trained["of"]
 
 
+def test_one_picture_in_several_splits_is_shown(made: tuple[Path, Pixels], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(made[0], folder)
+    ids = ["train/00000.png", "test/01300.png", "train/00002.png", "train/00003.png", "train/00004.png", EVIL]
+    leak = {"groups": 30, "images": 90, "first": [ids] * 30, "splits": [["train", "test", "train"] * 2] * 30}
+    drawn = ["Drew 500 of 1,797 images for test", EVIL]
+    (folder / "scan.json").write_text(json.dumps({"crossing": leak, "contradicting": leak, "drawn": drawn}))
+    found = looks.copies(read(folder), made[1], 64)
+    assert len(found["leaks"]) == len(found["doubts"]) == looks.COPIES
+    group = found["leaks"][0]
+    assert [p["id"] for p in group["pictures"]] == ids[:4] and group["more"] == "2"
+    assert [p["split"] for p in group["pictures"]] == ["train", "test", "train", "train"]
+    assert all(p["src"].startswith("data:image/png") for p in group["pictures"]) and group["pictures"][1]["name"] == ""
+    text = build(folder, made[1]).read_text(encoding="utf-8")
+    shown = harmless(text)
+    assert "One picture in several splits" in shown.text and "One picture with several classes" in shown.text
+    assert "Drew 500 of 1,797 images for test." in shown.text and shown.text.count("test/01300.png") >= 16
+    (folder / "scan.json").write_text(json.dumps({"crossing": {"first": 3, "splits": [[1]]}, "drawn": 5}))
+    harmless(build(folder, made[1]).read_text(encoding="utf-8"))
+
+
 def test_faults_are_said_the_gravest_first() -> None:
     first = [{"groups": n, "images": 2 * n, "first": [["<a>", "b"]]} for n in (1, 2)]
     faults = {"count": 300, "first": [{"where": "x.png", "reason": "torn"}, "odd"]}
     found = sentences({"duplicates": first[1], "crossing": first[0], "faults": faults})
-    starts = ("1 group of identical images", "2 groups of identical", "x.png: torn.", "odd", "298 more files or rows")
+    starts = ("1 group of one picture", "2 groups of identical", "x.png: torn.", "odd", "298 more files or rows")
     assert len(found) == len(starts) and all(f["what"].startswith(w) for f, w in zip(found, starts))
-    assert "test numbers here are too good" in found[0]["what"] and "<a>, b" in found[0]["what"]
+    assert "tested was seen in training" in found[0]["what"] and "<a>, b" in found[0]["what"]
     assert sentences({}) == [] and sentences({"faults": []}) == []
 
 

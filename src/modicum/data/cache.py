@@ -5,29 +5,31 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import shutil
-import time
-import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+import PIL
 
 from modicum.core.dataset import Dataset
-from modicum.core.errors import DataError
-from modicum.data.formats import Fault, format_of
-from modicum.data.stream import Look, Progress, stream
+from modicum.core.errors import DataError, MachineError
+from modicum.core.space import check, writing
+from modicum.data.formats import Fault, Progress
+from modicum.data.hashes import BYTES
+from modicum.data.making import finish, folder_for
+from modicum.data.states import states
+from modicum.data.stream import Part, refuse, stream
 
-_FORMAT = 1
-_BYTES, _INDEX, _META = "pixels.bin", "index.npy", "meta.json"
+_FORMAT = 2
+_BYTES, _INDEX, _SKETCHES, _META = "pixels.bin", "index.npy", "sketches.npy", "meta.json"
 _RECORD = np.dtype(
     [
         ("offset", "<i8"), ("height", "<i4"), ("width", "<i4"), ("channels", "i1"), ("bits", "i1"),
         ("whole_height", "<i4"), ("whole_width", "<i4"), ("hash", "S32"),
     ]
 )  # fmt: skip
-_STALE = 24 * 3600.0
+_PLACE = "Free some space, or set MODICUM_CACHE to a folder on a larger disk; a smaller --side needs less."
 
 
 class Pixels:
@@ -35,11 +37,16 @@ class Pixels:
 
     side: the shorter side they were brought down to (0 = as stored; never up).  channels: 1 if all are grey, else 3.
     index: a record an image: offset in the file, size here, channels, bits, size and hash of the image as stored.
+    sketches: uint8 (N, BYTES), see data/hashes.py; no rows where the pixels were not read from a set.
     good: bool (N,), False where an image could not be read; `faults` says why.  Sets hold uint8, uint16 or both.
     """
 
-    def __init__(self, home: Path, index: np.ndarray, block: np.ndarray, side: int, faults: list[Fault]) -> None:
+    def __init__(
+        self, home: Path, index: np.ndarray, block: np.ndarray, side: int, faults: list[Fault],
+        sketches: np.ndarray | None = None,
+    ) -> None:  # fmt: skip
         self.home, self.index, self.side, self.faults = home, index, side, faults
+        self.sketches = np.zeros((0, BYTES), np.uint8) if sketches is None else sketches
         self.good = index["height"] > 0
         self.channels = int(index["channels"].max(initial=1))
         self._bytes = block
@@ -92,44 +99,33 @@ class Pixels:
 
     @staticmethod
     def build(
-        data: Dataset, folder: str | Path, side: int = 0, progress: Progress | None = None, threads: int = 2
-    ) -> Pixels:
+        data: Dataset, folder: str | Path, side: int = 0, progress: Progress | None = None, threads: int = 2,
+        strict: bool = False,
+    ) -> Pixels:  # fmt: skip
         """The cache of these images below a folder: loaded where it is there, else built.
 
-        Its name holds reader, root, ids, side and the state of the files, so changed images make another cache.  It is
-        written under a temporary name, synced and renamed: a half cache is never seen, and of two processes that build
-        at once the second to finish takes the first one's.  DataError if not one image can be read.
+        Its name holds reader, root, ids, side and the state of the files, so changed images make another cache.  A half
+        cache is never seen, and of several processes one builds while the others wait (data/making.py).  strict:
+        DataError at the first image that cannot be read.  DataError too if not one can be.
         """
         home = Path(folder) / f"pixels-{_key(data, side)}"
-        if home.is_dir():
-            try:
-                return Pixels.load(home)
-            except DataError:
-                shutil.rmtree(home, ignore_errors=True)
-        home.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(home.parent)
-        making = home.parent / f".making-{os.getpid()}-{uuid.uuid4().hex}"
-        making.mkdir()
         try:
-            _write(data, making, side, progress, threads)
-            try:
-                making.rename(home)
-                _sync(home.parent)
-            except OSError:
-                if not home.is_dir():
-                    raise
-        finally:
-            shutil.rmtree(making, ignore_errors=True)
-        return Pixels.load(home)
+            found = Pixels.load(home)
+        except DataError:
+            found = _built(home, data, side, progress, threads, strict)
+        if strict:
+            refuse(found.faults)
+        return found
 
     @staticmethod
     def load(home: Path) -> Pixels:
-        """Map a cache into memory; DataError if it is damaged."""
+        """Map a cache into memory; DataError if it is not there or damaged."""
         try:
             meta = json.loads((home / _META).read_text(encoding="utf-8"))
-            index = np.load(home / _INDEX, allow_pickle=False)
+            index: np.ndarray = np.load(home / _INDEX, mmap_mode="r", allow_pickle=False)
+            sketches: np.ndarray = np.load(home / _SKETCHES, mmap_mode="r", allow_pickle=False)
             block: np.ndarray = np.asarray(np.memmap(home / _BYTES, np.uint8, "r"))
-            whole = meta["format"] == _FORMAT and index.dtype == _RECORD
+            whole = meta["format"] == _FORMAT and index.dtype == _RECORD and sketches.shape == (len(index), BYTES)
             whole = whole and meta["bytes"] == len(block) and meta["images"] == len(index)
             faults = [Fault(where, reason) for where, reason in meta["faults"]]
             side = int(meta["side"])
@@ -137,77 +133,80 @@ class Pixels:
             raise DataError(f"not a readable pixel cache: {error}", where=home, fix="Delete this folder.") from None
         if not whole:
             raise DataError("a damaged pixel cache, or one of another version", where=home, fix="Delete this folder.")
-        return Pixels(home, index, block, side, faults)
+        return Pixels(home, index, block, side, faults, sketches)
 
 
 def _key(data: Dataset, side: int) -> str:
     """A name for these pixels: where they are, which they are, how large, and when their files last changed."""
-    digest = hashlib.blake2b(f"{_FORMAT}\0{data.reader}\0{data.root}\0{side}\0".encode(), digest_size=12)
+    words = f"{_FORMAT}\0{PIL.__version__}\0{data.reader}\0{data.root}\0{side}\0"
+    digest = hashlib.blake2b(words.encode("utf-8", "surrogatepass"), digest_size=12)
     digest.update("\0".join(map(str, data.ids)).encode("utf-8", "surrogatepass"))
-    for file in format_of(data).files(data):
-        try:
-            state = file.stat()
-        except OSError:
-            continue
-        digest.update(f"\0{state.st_size} {state.st_mtime_ns}".encode())
+    digest.update(states(data).tobytes())
     return digest.hexdigest()
 
 
-def _write(data: Dataset, making: Path, side: int, progress: Progress | None, threads: int) -> None:
-    """Bytes, index and meta of all images, synced, in a folder that nobody looks at yet."""
-    index = np.zeros(len(data), _RECORD)
-    faults: list[tuple[str, str]] = []
-    offset = 0
-    with (making / _BYTES).open("wb", buffering=1 << 20) as file:
-        for seen in stream(data, range(len(data)), side, threads, progress):
-            if seen.pixels is None:
-                faults.append((str(data.ids[seen.row]), seen.fault))
-                continue
-            offset += -offset % (seen.bits // 8)
-            file.seek(offset)
-            index[seen.row] = _record(seen, offset)
-            offset += file.write(seen.pixels.tobytes())
-        file.flush()
-        os.fsync(file.fileno())
-    if not offset:
-        where, reason = faults[0] if faults else ("", "the set is empty")
-        raise DataError(f"not one of {len(data)} images can be read; the first: {where}: {reason}", where=data.root)
-    with (making / _INDEX).open("wb") as file:
-        np.save(file, index, allow_pickle=False)
-        os.fsync(file.fileno())
+def _built(home: Path, data: Dataset, side: int, progress: Progress | None, threads: int, strict: bool) -> Pixels:
+    """Build it, or take what another process built meanwhile."""
+    with writing(home.parent, "the pixel cache", kind=MachineError):
+        home.parent.mkdir(parents=True, exist_ok=True)
+        with folder_for(home) as making:
+            try:
+                return Pixels.load(home)
+            except DataError:
+                shutil.rmtree(home, ignore_errors=True)
+            needed = _needed(data, side)
+            check(home.parent, needed, "the pixel cache", _PLACE, MachineError)
+            with writing(home.parent, "the pixel cache", needed=needed, kind=MachineError):
+                _write(data, making, side, progress, threads, strict)
+                finish(making, home)
+    return Pixels.load(home)
+
+
+def _needed(data: Dataset, side: int, some: int = 16) -> int:
+    """Bytes that a cache of these images takes, by a few of them; a fifth less, as they may differ."""
+    rows = np.unique(np.linspace(0, len(data) - 1, min(some, len(data)), dtype=np.int64))
+    sizes = [p.nbytes for part in stream(data, rows, side, 1) for p in part.pixels if p is not None]
+    return int(0.8 * len(data) * (np.mean(sizes) + _RECORD.itemsize + BYTES)) if sizes else 0
+
+
+def _write(data: Dataset, making: Path, side: int, progress: Progress | None, threads: int, strict: bool) -> None:
+    """Bytes, index, sketches and meta of all images, part by part, in a folder that nobody looks at yet."""
+    faults: list[Fault] = []
+    with (
+        (making / _BYTES).open("wb", buffering=1 << 20) as block, (making / _INDEX).open("wb") as index,
+        (making / _SKETCHES).open("wb") as sketches,
+    ):  # fmt: skip
+        _head(index, _RECORD, (len(data),))
+        _head(sketches, np.dtype(np.uint8), (len(data), BYTES))
+        for part in stream(data, range(len(data)), side, threads, progress, strict):
+            index.write(_records(part, block).tobytes())
+            sketches.write(part.sketches.tobytes())
+            faults.extend(part.faults)
+        size = block.tell()
+    if not size:
+        first = f"{faults[0].where}: {faults[0].reason}" if faults else "the set is empty"
+        found = f"not one of {len(data)} images can be read; the first: {first}"
+        raise DataError(found, where=data.root, fix="Save the images again, as PNG or JPEG.")
     meta: dict[str, Any] = {"format": _FORMAT, "reader": data.reader, "root": data.root, "side": side}
-    meta |= {"images": len(index), "bytes": offset, "faults": faults}
-    with (making / _META).open("w", encoding="utf-8") as text:
-        json.dump(meta, text, indent=1)
-        text.flush()
-        os.fsync(text.fileno())
-    _sync(making)
+    meta |= {"images": len(data), "bytes": size, "faults": [(f.where, f.reason) for f in faults]}
+    (making / _META).write_text(json.dumps(meta, indent=1), encoding="utf-8")
 
 
-def _record(seen: Look, offset: int) -> tuple[Any, ...]:
-    assert seen.pixels is not None
-    height, width, channels = seen.pixels.shape
-    return offset, height, width, channels, seen.bits, seen.height, seen.width, seen.hash.encode()
+def _records(part: Part, block: BinaryIO) -> np.ndarray:
+    """Append the pixels of a part to the file of bytes; -> where they are, (k,) of _RECORD."""
+    out = np.zeros(len(part.rows), _RECORD)
+    for name in ("hash", "bits"):
+        out[name] = part.facts[name]
+    out["whole_height"], out["whole_width"] = part.facts["height"], part.facts["width"]
+    for at, pixels in enumerate(part.pixels):
+        if pixels is not None:
+            block.write(bytes(-block.tell() % pixels.itemsize))
+            out[["offset", "height", "width", "channels"]][at] = block.tell(), *pixels.shape
+            block.write(pixels.tobytes())
+    return out
 
 
-def _sync(folder: Path) -> None:
-    """Make a rename last, where the system can (Windows cannot open a folder)."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what killed builds left behind a day ago."""
-    for left in folder.glob(".making-*"):
-        try:
-            age = time.time() - max(p.stat().st_mtime for p in (left, *left.iterdir()))
-        except OSError:
-            continue
-        if age > _STALE:
-            shutil.rmtree(left, ignore_errors=True)
+def _head(file: BinaryIO, kind: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    """The start of an .npy file, whose values are written after it."""
+    head = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_2_0(file, head)

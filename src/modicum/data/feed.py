@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,9 @@ from modicum.core.program import Stream
 from modicum.core.recipe import PLAIN, Augment
 from modicum.data.cache import Pixels
 from modicum.data.pack import Annotations
-from modicum.data.views import DRAWS, make_view
+from modicum.data.views import make_view, needs
+
+AHEAD = 2**18  # pixels of a stream's views that are drawn at once
 
 
 class Gathered(Mapping[str, Tensor]):
@@ -65,6 +68,7 @@ class Feed:
         self.cls = torch.from_numpy(self.data.cls)
         self.probs = None if self.data.probs is None else torch.from_numpy(np.asarray(self.data.probs, np.float32))
         self.tags = None if self.data.tags is None else torch.from_numpy(self.data.tags)
+        self.held: dict[str, tuple[Any, Tensor, dict[str, View]]] = {}
         self.rows = functools.lru_cache(maxsize=32)(self._rows)
         self.permutation = functools.lru_cache(maxsize=64)(draws.permutation)
 
@@ -83,11 +87,23 @@ class Feed:
         return torch.from_numpy(rows)
 
     def draw(self, stream: Stream, name: str, step: int, phase: int = 0, lane: int = 0) -> Part:
-        """The stream's batch at a step; of several processes each gets its share."""
-        share = stream.size // self.world
-        positions = torch.arange(share) + step * stream.size + self.rank * share
-        seed = draws.key(self.seed, "order", phase, lane, name)
-        return self.part(self.choose(stream, positions, seed), stream.views, positions, draws.key(seed, "views"))
+        """The stream's batch at a step; of several processes each gets its share.
+
+        Small batches are drawn some steps at a time, which spares most of a small step's tensor operations: what an
+        image looks like depends on its position alone.
+        """
+        many = max(1, AHEAD // (stream.size * max(1, len(stream.views)) * self.side**2))
+        at, share = (stream, step // many, phase, lane), torch.arange(stream.size).tensor_split(self.world)[self.rank]
+        if name not in self.held or self.held[name][0] != at:
+            steps = torch.arange(many) + step // many * many
+            positions = (steps[:, None] * stream.size + share).flatten()
+            seed = draws.key(self.seed, "order", phase, lane, name)
+            rows = self.choose(stream, positions, seed)
+            self.held[name] = at, rows, self.seen(rows, stream.views, positions, draws.key(seed, "views"))
+        _, rows, views = self.held[name]
+        mine = slice(step % many * len(share), (step % many + 1) * len(share))
+        cut = {n: View(v.pixels[mine], v.affine[mine], v.size[mine]) for n, v in views.items()}
+        return self._part(rows[mine], cut)
 
     def choose(self, stream: Stream, positions: Tensor, seed: int) -> Tensor:
         """Positions (P,) -> rows (P,)."""
@@ -131,16 +147,22 @@ class Feed:
 
     def part(self, rows: Tensor, views: tuple[str, ...], positions: Tensor, seed: int) -> Part:
         """Views and labels of given rows."""
+        return self._part(rows, self.seen(rows, views, positions, seed))
+
+    def _part(self, rows: Tensor, views: Mapping[str, View]) -> Part:
+        return Part(rows.to(self.device), views, self.labels(rows), Gathered(self.data.columns, rows, self.device))
+
+    def seen(self, rows: Tensor, views: tuple[str, ...], positions: Tensor, seed: int) -> dict[str, View]:
+        """Views of given rows, (P,), by their positions in the stream, (P,)."""
         pixels, sizes = self.pixels.batch(rows.numpy())
         made = {}
         for number, view in enumerate(views):
             augment = self.views.get(view, PLAIN if view == "plain" else None)
             if augment is None:
                 raise SettingsError(f"the recipe has no view {view!r}", fix=did_you_mean(view, self.views))
-            luck = draws.uniform(seed, positions, number, DRAWS)
+            luck = draws.uniform(seed, positions, number, needs(augment))
             made[view] = make_view(pixels, sizes, augment, luck, self.side, self.device, self.how)
-        made = {name: self._whole(view, rows, sizes) for name, view in made.items()}
-        return Part(rows.to(self.device), made, self.labels(rows), Gathered(self.data.columns, rows, self.device))
+        return {name: self._whole(view, rows, sizes) for name, view in made.items()}
 
     def _whole(self, view: View, rows: Tensor, sizes: np.ndarray) -> View:
         """A view of the cached pixels as one of the whole image, in whose coordinates labels are."""

@@ -11,13 +11,15 @@ import numpy as np
 from modicum.core.dataset import Dataset
 from modicum.core.errors import DataError, did_you_mean
 from modicum.data.formats import Format, Read, format_of, formats
+from modicum.data.stream import refuse
 
 
-def read(path: str | Path, format: str = "") -> Read:
+def read(path: str | Path, format: str = "", strict: bool = False) -> Read:
     """Images, labels and faults at a path: a folder, a table, a Parquet file, or 'sample:digits'.
 
     format: the name of a format, or '' for the one that fits best.  No image is decoded: sizes and hashes are filled by
-    `scan`.  DataError if nothing is there, nothing fits, or several formats fit equally well.
+    `scan`.  DataError if nothing is there, nothing fits, or several formats fit equally well; with `strict`, at the
+    first fault too.
     """
     place = Path(path)
     if format and format not in formats():
@@ -30,10 +32,13 @@ def read(path: str | Path, format: str = "") -> Read:
             raise DataError("the folder is empty", where=path, fix=_layouts())
         found = (formats()[format] if format else _best(place)).read(place)
     except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror or error}", where=error.filename or path) from None
+        fix = "Check that it is there and may be read."
+        raise DataError(f"cannot be read: {error.strerror or error}", where=error.filename or path, fix=fix) from None
     if not len(found.data):
         first = f": {found.faults[0].where}: {found.faults[0].reason}" if found.faults else ""
-        raise DataError(f"no image can be used{first}", where=path)
+        raise DataError(f"no image can be used{first}", where=path, fix="Save the images again, as PNG or JPEG.")
+    if strict:
+        refuse(found.faults)
     return found
 
 

@@ -16,7 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from modicum.core.dataset import Dataset
+from modicum.core.disk import whole
 from modicum.core.errors import DataError
+from modicum.core.tables import bounded
 
 _LABELS, _OPENINGS = "vault.parquet", "openings.jsonl"
 
@@ -28,7 +30,7 @@ class Vault:
     labels are handed out, one JSON object a line, so that two processes never lose one.
     """
 
-    def __init__(self, ids: np.ndarray, cls: np.ndarray, folder: Path | None = None) -> None:
+    def __init__(self, ids: pa.ChunkedArray, cls: np.ndarray, folder: Path | None = None) -> None:
         self.ids, self._cls, self._folder = ids, np.asarray(cls, np.int64), folder
         self._before: list[dict[str, str]] = []
 
@@ -57,7 +59,13 @@ class Vault:
         except FileNotFoundError:
             return []
         except (OSError, ValueError) as error:
-            raise DataError(f"not a readable record: {error}", where=self._folder / _OPENINGS) from None
+            fix = "Restore the file, or start a new run."
+            raise DataError(f"not a readable record: {error}", where=self._folder / _OPENINGS, fix=fix) from None
+
+    def fits(self, data: Dataset) -> bool:
+        """Whether these are classes of a set's images."""
+        low, high = self._cls.min(initial=0), self._cls.max(initial=-1)
+        return bool(self.ids.equals(data.images["id"]) and low >= -1 and high < len(data.names))
 
     @property
     def count(self) -> int:
@@ -68,11 +76,13 @@ class Vault:
         """Write labels and openings into a folder; the vault that is given back counts there."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        columns = pa.table({"id": pa.array(self.ids, pa.string()), "class": pa.array(self._cls, pa.int64())})
-        pq.write_table(columns, folder / _LABELS, compression="zstd")
+        columns = pa.table({"id": self.ids, "class": pa.array(self._cls, pa.int64())})
+        with whole(folder / _LABELS) as making:
+            pq.write_table(columns, making, compression="zstd")
         if folder != self._folder:
             before = "".join(json.dumps(o, ensure_ascii=False) + "\n" for o in self.openings)
-            (folder / _OPENINGS).write_text(before, encoding="utf-8")
+            with whole(folder / _OPENINGS) as making:
+                making.write_text(before, encoding="utf-8")
         return Vault(self.ids, self._cls, folder)
 
     @staticmethod
@@ -80,10 +90,16 @@ class Vault:
         """Read what `save` wrote; DataError if it is missing or damaged.  Loading does not count, `open` does."""
         folder = Path(folder)
         try:
+            bounded(folder / _LABELS)
             columns = pq.read_table(folder / _LABELS)
-            ids, cls = columns["id"].to_numpy(zero_copy_only=False), columns["class"].to_numpy()
-        except (OSError, KeyError, pa.ArrowException) as error:
-            raise DataError(f"not a readable vault: {error}", where=folder) from None
+            if columns["class"].null_count or not pa.types.is_integer(columns["class"].type):
+                raise ValueError("its classes are not whole numbers")
+            if columns["id"].null_count or not pa.types.is_string(columns["id"].type):
+                raise ValueError("its images have no names")
+            ids, cls = columns["id"].cast(pa.string()), columns["class"].to_numpy()
+        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+            fix = "Restore the folder, or start a new run."
+            raise DataError(f"not a readable vault: {error}", where=folder, fix=fix) from None
         return Vault(ids, cls, folder)
 
 
@@ -94,7 +110,7 @@ def hide(data: Dataset, keep_rows: np.ndarray) -> tuple[Dataset, Vault]:
     """
     hidden = np.ones(len(data), bool)
     hidden[keep_rows] = False
-    return data.without("class", np.flatnonzero(hidden)), Vault(data.ids.copy(), data.cls.copy())
+    return data.without("class", np.flatnonzero(hidden)), Vault(data.images["id"], data.cls.copy())
 
 
 def _append(file: Path, entry: dict[str, str]) -> None:

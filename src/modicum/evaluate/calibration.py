@@ -69,7 +69,8 @@ def temperature(logits: np.ndarray, cls: np.ndarray, per_class: int = PER_CLASS)
 
     logits, cls = np.asarray(logits, np.float64), np.asarray(cls, np.int64)
     if logits.ndim != 2 or len(logits) != len(cls) or not np.isfinite(logits).all():
-        raise DataError(f"logits of shape {logits.shape} for {len(cls)} labels, or not finite", where="temperature")
+        found = f"logits of shape {logits.shape} for {len(cls)} labels, or not finite"
+        raise DataError(found, where="temperature", fix="One row an image, one column a class; look for NaN.")
     if ((cls < 0) | (cls >= logits.shape[1])).any():
         raise DataError("a class that is unknown", where="temperature", fix="Leave out images whose class is unknown.")
     if note := refuse(np.bincount(cls, minlength=logits.shape[1]), per_class):

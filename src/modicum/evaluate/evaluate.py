@@ -18,6 +18,8 @@ Every `[v, low, high]` is a value with its 95 % interval over test images; null 
       "accuracy": [v, low, high]}], "after": null or {"nll", "ece": [v, low, high], "curve"}} of main,
   "mistakes": null or {"wrong", "sure" (of them with a confidence of 95 % or more), "first": [{"row", "true", "said",
       "confidence"}], at most 100, the surest first} of main; null where `rows` was not given
+  "copies": null or {"images" (test images that are near-duplicates of training images), "others", "accuracy":
+      [v, low, high] of main on the others, null where there are none, "sentence"}; null where `copied` was not given
   "verdict": {"word": one of WORDS, "sentence"}
 }
 Without test labels `arms` and what follows from them are empty or null, and the verdict says so.
@@ -137,8 +139,8 @@ def evaluate(
     arms: Mapping[str, np.ndarray], cls: np.ndarray, classes: Sequence[str], *, main: str, seed: int = 0,
     calibrated: Temperature | None = None, baselines: Mapping[str, np.ndarray] | None = None,
     twins: Sequence[str] | None = None, scores: Mapping[str, float] | None = None, better: str = "",
-    better_why: str = "", labels_from: str = "", rows: np.ndarray | None = None, resamples: int = 1000,
-    stratified: bool = False,
+    better_why: str = "", labels_from: str = "", rows: np.ndarray | None = None,
+    copied: np.ndarray | None = None, resamples: int = 1000, stratified: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Measure arms on the same test images; plain JSON values, schema in the module's docstring.
 
@@ -146,7 +148,8 @@ def evaluate(
     main: the method's arm.  calibrated: its temperature, or the refusal.  baselines: name -> probabilities.
     twins: labels-only arms, by default those called `twin-...`.  scores: out-of-fold or validation score of each twin,
     higher is better; without it `better` and `better_why`.  labels_from: where the test labels came from, in words.
-    rows: (N,), rows of the Dataset; with them the surest mistakes are listed.
+    rows: (N,), rows of the Dataset; with them the surest mistakes are listed.  copied: bool (N,), images of which
+    training saw a near-duplicate; with it the accuracy on the others is given.
     """
     cls, references = np.asarray(cls, np.int64), baselines or {}
     everyone = {**arms, **references}
@@ -160,6 +163,7 @@ def evaluate(
             "labels_from": labels_from, "resamples": resamples, "stratified": stratified, "level": LEVEL, "seed": seed,
         },
         "metrics": _about(), "arms": {}, "twin": None, "gain": None, "per_class": [], "confusion": [], "mistakes": None,
+        "copies": None,
         "calibration": {"temperature": calibrated.to_dict() if calibrated else None, "curve": [], "after": None},
         "verdict": {"word": WORDS[-1], "sentence": NOTHING},
     }  # fmt: skip
@@ -177,6 +181,8 @@ def evaluate(
     out["calibration"] = _calibration(outs[main], cls[known], calibrated, **how)
     if rows is not None:
         out["mistakes"] = _mistakes(outs[main], cls[known], np.asarray(rows)[known])
+    if copied is not None:
+        out["copies"] = _copies(outs[main], cls[known], np.asarray(copied, bool)[known], **how)
     right = {name: p.argmax(1) == cls[known] for name, p in outs.items()}
     return {**out, **_compare(main, better_twin(chosen, right, scores, better, better_why), chosen, found, right)}
 
@@ -189,6 +195,16 @@ def _mistakes(probs: np.ndarray, cls: np.ndarray, rows: np.ndarray, most: int = 
         for i in wrong[np.argsort(-sure[wrong], kind="stable")][:most]
     ]
     return {"wrong": len(wrong), "sure": int((sure[wrong] >= 0.95).sum()), "first": first}
+
+
+def _copies(probs: np.ndarray, cls: np.ndarray, copied: np.ndarray, **how: Any) -> dict[str, Any]:
+    many, others = int(copied.sum()), int((~copied).sum())
+    found = bootstrap(probs[~copied], cls[~copied], **how).metrics["accuracy"] if others else None
+    said = f"{many} of {len(cls)} test images are near-duplicates of training images"
+    if many and found:
+        value, low, high = (100 * x for x in (found.value, found.low, found.high))
+        said += f"; without them the accuracy is {value:.1f} % ({low:.1f} to {high:.1f})"
+    return {"images": many, "others": others, "accuracy": found.json() if found else None, "sentence": said + "."}
 
 
 def _compare(

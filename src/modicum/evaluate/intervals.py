@@ -17,7 +17,7 @@ from modicum.evaluate import metrics
 from modicum.evaluate.metrics import BINS, METRICS, Sums
 
 LEVEL = 0.95
-_CHUNK = 4_000_000
+_CHUNK = 500_000
 
 
 class Interval(NamedTuple):
@@ -81,7 +81,7 @@ def paired_t(differences: np.ndarray, level: float = LEVEL) -> Interval:
     """Mean of paired differences over seeds with Student's t interval; bounds are NaN for a single seed."""
     d = np.asarray(differences, np.float64)
     if not len(d):
-        raise DataError("no differences", where="paired t interval")
+        raise DataError("no differences", where="paired t interval", fix="Give two values at least.")
     if len(d) < 2:
         return Interval(float(d.mean()), math.nan, math.nan)
     from scipy.stats import t

@@ -10,27 +10,35 @@ from modicum.report.text import plain, plural
 
 MOST = 20
 _GROUPS = {
-    "crossing": ("lie in several splits, so the test numbers here are too good", "Keep each group in one split."),
+    "crossing": (
+        "of one picture in several splits: what is tested was seen in training",
+        "Keep each group in one split; the page says below how good the model is on the other test images.",
+    ),
     "contradicting": (
-        "carry different classes, so at least one label of each is wrong",
+        "of one picture with different classes: at least one label of each is wrong",
         "Look at them and put the labels right.",
     ),
-    "duplicates": ("are in the set more than once", "Keep one of each, if they are no repeats on purpose."),
+    "duplicates": ("of identical images", "Keep one of each, if they are no repeats on purpose."),
+    "near": ("of near-duplicates: the same picture saved again, resized, cropped or mirrored", ""),
+    "chains": (
+        "of images that look alike one by one, too many to be one picture, which were not held together",
+        "If they belong together, say so in a column group.",
+    ),
 }
 
 
 def sentences(scan: Mapping[str, Any]) -> list[dict[str, str]]:
-    """{"what", "fix"} each, from scan.json: groups of identical images, then files and rows that could not be used."""
+    """{"what", "fix"} each, from scan.json: groups of one picture, then files and rows that could not be used."""
     out = []
     for name, (what, fix) in _GROUPS.items():
         found = part(scan, name)
         if found.get("groups"):
             groups: Any = found.get("first") or [[]]
             first = ", ".join(str(i) for i in groups[0][:3])
-            some = f"{plural(int(found['groups']), 'group')} of identical images {what}"
+            some = f"{plural(int(found['groups']), 'group')} {what}"
             out.append({"what": f"{some}; for example {first}." if first else f"{some}.", "fix": fix})
     faults: Any = scan.get("faults") or []
-    count = len(faults)
+    count = int(scan.get("fault_count") or len(faults))
     if isinstance(faults, Mapping):
         faults, count = faults.get("first") or [], int(faults.get("count", 0))
     out += [_fault(f) for f in faults[:MOST]]

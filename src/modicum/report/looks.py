@@ -9,12 +9,13 @@ import numpy as np
 
 from modicum.core.errors import ModicumError
 from modicum.report import pictures
-from modicum.report.read import Run, surest
+from modicum.report.read import Run, part, surest
 from modicum.report.sections import missing
 from modicum.report.text import percent, plain
 
 Pixels = Callable[[int], np.ndarray]
 EXAMPLES, MISTAKES, MAPS = 20, 18, 8
+COPIES, EACH = 8, 4  # groups of one picture, pictures of a group
 
 
 def fetch(pixels: Pixels | None, row: int) -> np.ndarray | None:
@@ -74,6 +75,32 @@ def mistakes(run: Run, pixels: Pixels | None, side: int) -> dict[str, Any]:
     ]
     named = {"wrong": plain(found["wrong"]), "asked": plain(found["asked"]), "of": found["of"], "sure": found["sure"]}
     return {**named, "shown": shown, "pictures": any(s["src"] for s in shown)}
+
+
+def copies(run: Run, pixels: Pixels | None, side: int) -> dict[str, Any]:
+    """Groups of one picture in several splits ("leaks") or with unlike classes ("doubts"), the first few of each.
+
+    {"leaks", "doubts": [{"pictures": [{"src", "px", "id", "split", "name"}], "more"}], "drawn": sentences about the
+    splits that were made here}.
+    """
+    kinds = {"leaks": part(run.scan, "crossing"), "doubts": part(run.scan, "contradicting")}
+    asked = {i for kind in kinds.values() for ids in kind.get("first") or () for i in ids}
+    place = {i: row for row, i in enumerate(run.data.ids) if i in asked} if run.data is not None else {}
+    out: dict[str, Any] = {"drawn": [str(s) for s in run.scan.get("drawn") or ()]}
+    for name, kind in kinds.items():
+        out[name] = []
+        for ids, splits in zip(kind.get("first") or (), kind.get("splits") or ()):
+            known = [(place[i], i, s) for i, s in zip(ids, splits) if i in place][:EACH]
+            if known and len(out[name]) < COPIES:
+                shown = [_copy(run, pixels, side, *image) for image in known]
+                out[name].append({"pictures": shown, "more": plain(len(ids) - EACH) if len(ids) > EACH else ""})
+    return out
+
+
+def _copy(run: Run, pixels: Pixels | None, side: int, row: int, name: str, split: str) -> dict[str, str]:
+    cls = int(run.data.cls[row]) if run.data is not None else -1
+    said = _name(run, cls) if cls >= 0 else ""
+    return {**_picture(fetch(pixels, row), side), "id": name, "split": split, "name": said}
 
 
 def maps(run: Run, pixels: Pixels | None, side: int) -> dict[str, Any]:

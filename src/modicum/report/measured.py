@@ -50,6 +50,7 @@ def quality(run: Run) -> dict[str, Any]:
         "twin": twin,
         "gain": gain,
         "test": {**test, "labels_from": str(test.get("labels_from") or "").rstrip(".")},
+        "copies": str(part(run.evaluation, "copies").get("sentence") or ""),
         "openings": [str(o.get("reason", "")) for o in run.evaluation.get("vault") or ()],
         "against": [
             {

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from modicum.core.disk import whole
 from modicum.core.errors import RunError
 from modicum.report import looks, measured, pictures, sections
 from modicum.report.looks import Pixels
@@ -44,12 +45,13 @@ def context(run: Run, pixels: Pixels | None, side: int) -> dict[str, Any]:
     out["mistakes"] = _guard(lambda r: looks.mistakes(r, pixels, side), run)
     out["maps"] = _guard(lambda r: looks.maps(r, pixels, side), run)
     out["examples"] = _guard(lambda r: {"shown": looks.examples(r, pixels, side)}, run)
+    out["copies"] = _guard(lambda r: looks.copies(r, pixels, side), run)
     return {**out, "run": run}
 
 
 def render(run: Run, pixels: Pixels | None = None, side: int = pictures.SIDE) -> str:
     """The page as text."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
     home = Path(__file__).parent
     env = Environment(
@@ -60,7 +62,11 @@ def render(run: Run, pixels: Pixels | None = None, side: int = pictures.SIDE) ->
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return env.get_template("page.html.jinja").render(**context(run, pixels, side))
+    try:
+        return env.get_template("page.html.jinja").render(**context(run, pixels, side))
+    except (TemplateError, TypeError, ValueError, KeyError, ArithmeticError) as error:
+        found = f"the page cannot be made: a file of the run has an unexpected form ({error})"
+        raise RunError(found, where=run.name, fix="Restore the run's JSON files, or train again.") from error
 
 
 def build(folder: Path, pixels: Pixels | None = None) -> Path:
@@ -79,6 +85,6 @@ def build(folder: Path, pixels: Pixels | None = None) -> Path:
             break
     else:
         page = render(run, None).encode("utf-8", "backslashreplace")
-    target, fresh = folder / "report.html", folder / ".report.html.part"
-    fresh.write_bytes(page)
-    return fresh.replace(target)
+    with whole(folder / "report.html") as making:
+        making.write_bytes(page)
+    return folder / "report.html"

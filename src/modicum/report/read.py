@@ -12,8 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from modicum.core import form
 from modicum.core.dataset import Dataset
 from modicum.core.errors import ModicumError
+from modicum.core.tables import bounded
+from modicum.runs.forms import FORMS
 
 SURE = 0.95
 
@@ -64,9 +67,16 @@ def part(of: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = form.read(path, 64 * 2**20)
     if not isinstance(found, dict):
         raise ValueError("not a JSON object")
+    return found
+
+
+def _evaluation(path: Path) -> dict[str, Any]:
+    found = _object(path)
+    if wrong := form.misfit(found, FORMS["evaluation.json"]):
+        raise ValueError(wrong)
     return found
 
 
@@ -86,18 +96,21 @@ def _lines(path: Path) -> tuple[dict[str, Any], ...]:
 def _predictions(path: Path) -> dict[str, np.ndarray]:
     import pyarrow.parquet as pq
 
-    columns = ("row", "id", "split", "cls", "pred", "confidence")
-    table = pq.read_table(path, columns=list(columns))
-    out = {
-        c: np.asarray(table[c].to_pylist(), object) if c in ("id", "split") else table[c].to_numpy() for c in columns
-    }
-    if any(a.dtype.kind not in "iuf" for c, a in out.items() if c not in ("id", "split")):
+    numbers = ("row", "cls", "pred", "confidence")
+    bounded(path)
+    table = pq.read_table(path, columns=["split", *numbers], read_dictionary=["split"])
+    split = table["split"].unify_dictionaries().combine_chunks()
+    out = {name: table[name].to_numpy() for name in numbers}
+    if any(a.dtype.kind not in "iuf" for a in out.values()):
         raise ValueError("row, cls, pred and confidence must be numbers")
+    out["split"] = np.array(split.dictionary.to_pylist(), object)[split.indices.to_numpy()]
     return out
 
 
 def _maps(path: Path) -> dict[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as file:
+        if sum(part.file_size for part in file.zip.infolist()) > 2**26:
+            raise ValueError("it unfolds to more than 64 MiB")
         out = {name: file[name] for name in ("rows", "targets", "maps")}
     if out["maps"].ndim != 3 or not len(out["rows"]) == len(out["targets"]) == len(out["maps"]):
         raise ValueError("rows (R,), targets (R,) and maps (R,h,w) do not fit together")
@@ -110,7 +123,7 @@ def _parameters(path: Path) -> tuple[int, int]:
         length = int.from_bytes(file.read(8), "little")
         if length > path.stat().st_size:
             raise ValueError("the header is longer than the file")
-        header = json.loads(file.read(length))
+        header = form.parse(file.read(length))
     count = sum(math.prod(t["shape"]) for name, t in header.items() if name != "__metadata__")
     return count, path.stat().st_size
 
@@ -121,7 +134,7 @@ _READERS = {
     "metrics": ("metrics.jsonl", _lines),
     "data": ("data", Dataset.load),
     "predictions": ("predictions.parquet", _predictions),
-    "evaluation": ("evaluation.json", _object),
+    "evaluation": ("evaluation.json", _evaluation),
     "maps": ("maps.npz", _maps),
     "export": ("export.json", _object),
     "scan": ("scan.json", _object),

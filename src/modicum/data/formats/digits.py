@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from modicum.core.dataset import Dataset
-from modicum.data.formats import Format, Read
+from modicum.data.formats import Found, Images
 
 PLACE = "sample:digits"
 
@@ -23,7 +23,7 @@ def _load() -> tuple[np.ndarray, np.ndarray]:
     return np.rint(found.images * (255 / 16)).astype(np.uint8)[..., None], found.target.astype(np.int64)
 
 
-class Digits(Format):
+class Digits(Images):
     """The digits of scikit-learn, at the place 'sample:digits'."""
 
     NAME = "digits"
@@ -32,13 +32,16 @@ class Digits(Format):
     def sniff(self, path: Path) -> tuple[int, str]:
         return (100, "the sample of that name") if str(path) == PLACE else (0, "not 'sample:digits'")
 
-    def read(self, path: Path) -> Read:
+    def find(self, path: Path) -> Found:
         _, cls = _load()
         ids = [f"digit-{i:04d}" for i in range(len(cls))]
-        return Read(Dataset.build(ids, map(str, range(10)), reader=self.NAME, root=PLACE, cls=cls))
+        return Found(self.NAME, PLACE, ids, [*map(str, range(10))], cls)
 
     def pixels(self, data: Dataset, row: int) -> np.ndarray:
         return _load()[0][int(str(data.ids[row]).rpartition("-")[2])]
+
+    def stored(self, data: Dataset, row: int) -> None:
+        return None
 
     def all_pixels(self, data: Dataset) -> np.ndarray | None:
         return _load()[0][[int(str(i).rpartition("-")[2]) for i in data.ids]]

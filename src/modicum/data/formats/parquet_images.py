@@ -6,7 +6,7 @@ import functools
 import json
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,72 +18,121 @@ import pyarrow.parquet as pq
 
 from modicum.core.dataset import Dataset
 from modicum.core.errors import DataError
-from modicum.data.formats import SPLITS, Fault, Format, Read, inside, ordered, pooled
+from modicum.data.formats import (
+    FIELDS,
+    SPLITS,
+    Fault,
+    Found,
+    Images,
+    Progress,
+    inside,
+    ordered,
+)
 from modicum.data.images import decode
+from modicum.data.lines import cell_of, parquet, parsing, scalar
+from modicum.data.names import name_of
+from modicum.data.store import file_name, image_of
+from modicum.data.tables import word_of
 
 _IMAGE = ("image", "img")
 _LABEL = ("label", "class", "fine_label", "class_name")
 _SPLIT_WORD = re.compile(r"(?:^|[-_.])(train|training|val|valid|validation|test|testing)(?:[-_.]|$)")
+_OURS, _FILE = b"modicum", "images.parquet"
+_LARGEST = 2 << 30  # bytes of images in one row group, which are read at once
+_GROUP, _ROWS = 16 << 20, 512  # bytes and rows of those that are written
 _LOCK = threading.Lock()
 
 
-class ParquetImages(Format):
+class ParquetImages(Images):
     """Parquet files with a column `image` (bytes, or a struct of bytes and path) and perhaps `label` and `split`."""
 
     NAME = "parquet"
     LAYOUT = "Parquet files with a column `image` of bytes and perhaps label, split, group, domain (HuggingFace)"
+    WRITES = "one Parquet file with the images in it, as the HuggingFace hub keeps them"
 
     def sniff(self, path: Path) -> tuple[int, str]:
         fits = [f for f in _files(path) if _image_column(f)]
         return (85, f"{len(fits)} Parquet files with images") if fits else (0, "no Parquet file with images")
 
-    def read(self, path: Path) -> Read:
-        root = (path if path.is_dir() else path.parent).resolve()
+    def find(self, path: Path) -> Found:
         faults: list[Fault] = []
         parts: list[_Part] = []
         for file in _files(path):
             name = file.relative_to(path if path.is_dir() else path.parent).as_posix()
+            if (image := _image_column(file)) is None:
+                readable = _schema(file) is not None
+                faults.append(Fault(name, "no column of images" if readable else "not a readable Parquet file"))
+                continue
             try:
-                if (image := _image_column(file)) is None:
-                    faults.append(Fault(name, "no column of images"))
-                else:
-                    parts.append(_read_part(file, name, image, faults))
-            except (OSError, pa.ArrowException) as error:
-                faults.append(Fault(name, f"not a readable Parquet file: {_short(error)}"))
+                parts.append(_read_part(file, name, image, faults))
+            except DataError as error:
+                faults.append(Fault(name, error.found))
         if not parts:
             why = f": {faults[0].where}: {faults[0].reason}" if faults else ""
             raise DataError(f"no Parquet file with a column of images{why}", where=path, fix=self.LAYOUT + ".")
-        return Read(_join(parts, str(root), faults), faults)
+        return _join(parts, str(path.resolve()), faults)
+
+    def write(self, data: Dataset, folder: Path, progress: Progress) -> list[str]:
+        fields = {f: data.field(f) for f in FIELDS}
+        feature = {"names": [*data.names], "_type": "ClassLabel"}
+        known = {"image": {"_type": "Image"}, "label": feature}
+        hub = json.dumps({"info": {"features": known}}).encode()
+        image = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+        schema = pa.schema(
+            {"id": pa.string(), "image": image, "label": pa.int64(), **dict.fromkeys(FIELDS, pa.string())},
+            metadata={b"huggingface": hub, _OURS: b'{"format": 1}'},
+        )
+
+        def rows() -> Iterator[dict[str, Any]]:
+            for row, name in enumerate(map(str, data.ids)):
+                content = image_of(data, row)
+                called = file_name(name.rpartition("/")[2], content)
+                cls = int(data.cls[row])
+                said = {f: v[row] or None for f, v in fields.items()}
+                yield {
+                    "id": name,
+                    "image": {"bytes": content, "path": called},
+                    "label": cls if cls >= 0 else None,
+                    **said,
+                }
+                progress(row + 1, len(data))
+
+        with pq.ParquetWriter(folder / _FILE, schema, compression="zstd", use_dictionary=[*FIELDS]) as out:
+            for group in _groups(rows()):
+                out.write_table(pa.Table.from_pylist(group, schema))
+        return [str(i) for i in data.ids]
 
     def pixels(self, data: Dataset, row: int) -> np.ndarray:
+        return decode(self.stored(data, row), str(data.ids[row]))
+
+    def stored(self, data: Dataset, row: int) -> bytes:
         name = str(data.ids[row])
-        file, _, number = name.rpartition("#")
-        if not number.isdecimal():
-            raise DataError("not the name of an image in a Parquet file", where=name)
-        path = inside(data.root, file)
+        path, number = _place(data.root, name)
         try:
-            cell = _cell(path, path.stat().st_mtime_ns, int(number))
-        except (OSError, pa.ArrowException, IndexError, KeyError) as error:
-            raise DataError(f"cannot be read: {_short(error)}", where=name) from None
+            with _parsing(name):
+                cell = _cell(path, path.stat().st_mtime_ns, number)
+        except DataError as error:
+            raise DataError(f"cannot be read: {error.found}", where=name) from None
         if cell is None:
             raise DataError("no bytes in this row", where=name)
-        return decode(cell, name)
+        return cell
 
     def files(self, data: Dataset) -> Iterable[Path]:
-        return (Path(data.root, f) for f in sorted({str(i).rpartition("#")[0] for i in data.ids}))
+        return sorted({_place(data.root, str(i))[0] for i in data.ids})
+
+
+def _parsing(where: object) -> Any:
+    return parsing(where, "Parquet file")
 
 
 @dataclass(frozen=True)
 class _Part:
-    """One file: row numbers, split (n,), class words or numbers (n,) or None, other columns."""
+    """One file: ids and row numbers of images with bytes, their labels (words or numbers), class names, fields (n,)."""
 
-    name: str
-    rows: np.ndarray
-    split: np.ndarray
-    label: list[Any] | None
+    ids: list[str]
+    labels: list[Any]
     names: list[str]
-    group: np.ndarray
-    domain: np.ndarray
+    fields: dict[str, np.ndarray]
 
 
 def _files(path: Path) -> list[Path]:
@@ -94,11 +143,19 @@ def _files(path: Path) -> list[Path]:
     return sorted(path.glob("*.parquet")) or sorted(path.glob("data/*.parquet"))
 
 
+def _schema(file: Path) -> pa.Schema | None:
+    """Its columns; None where it cannot be read."""
+    try:
+        with _parsing(file), parquet(file) as table:
+            return table.schema_arrow
+    except DataError:
+        return None
+
+
 def _image_column(file: Path) -> str | None:
     """The column that holds the images' bytes, or None."""
-    try:
-        schema = pq.read_schema(file)
-    except (OSError, pa.ArrowException):
+    schema = _schema(file)
+    if schema is None:
         return None
     for name in _IMAGE:
         at = schema.get_field_index(name)
@@ -111,27 +168,51 @@ def _image_column(file: Path) -> str | None:
 
 
 def _read_part(file: Path, name: str, image: str, faults: list[Fault]) -> _Part:
-    table = pq.ParquetFile(file)
-    columns = table.schema_arrow.names
-    wanted = [c for c in (*_LABEL, "split", "group", "domain") if c in columns]
-    labels = [c for c in wanted if c in _LABEL][:1]
-    light = table.read(columns=wanted)
-    total = table.metadata.num_rows
-    gone = _without_bytes(table, image)
-    faults += [Fault(f"{name}#{row}", "no bytes in this row") for row in gone]
-    rows = np.setdiff1d(np.arange(total), gone)
+    with _parsing(name), parquet(file) as table:
+        schema, total = table.schema_arrow, table.metadata.num_rows
+        if not 0 <= total <= file.stat().st_size:
+            raise DataError(f"claims {total:,} images in {file.stat().st_size:,} bytes", where=name)
+        ours = _OURS in (schema.metadata or {}) and "id" in schema.names
+        wanted = []
+        for column in (*_LABEL, *FIELDS, *(("id",) if ours else ())):
+            if column in schema.names and scalar(schema.field(column).type):
+                wanted.append(column)
+            elif column in schema.names:
+                faults.append(Fault(f"{name}: {column}", "neither words nor numbers: the column is not used"))
+        labels = [c for c in wanted if c in _LABEL][:1]
+        light = table.read(columns=[c for c in wanted if c not in _LABEL or c in labels])
+        gone = _without_bytes(table, image)
+    if wanted and len(light) != total:
+        raise DataError(f"claims {total:,} rows and holds {len(light):,}", where=name)
+    faults += [Fault(f"{name}#{row}", "no bytes in this row") for row in sorted(gone)]
+    rows = [r for r in range(total) if r not in gone]
+    ids = light["id"].to_pylist() if ours else [f"{name}#{r}" for r in range(total)]
+    mine = [str(ids[r] or f"{name}#{r}") for r in rows]
+    given = light[labels[0]].to_pylist() if labels else [None] * total
+    fields = {f: _words(light[f].to_pylist(), f, name, faults)[rows] for f in FIELDS if f in wanted}
+    if "split" not in fields and (found := _SPLIT_WORD.search(Path(name).stem.lower())):
+        fields["split"] = np.full(len(rows), SPLITS[found[1]], object)
+    return _Part(mine, [given[r] for r in rows], _names(schema, labels), fields)
 
-    def words(column: str, default: str) -> np.ndarray:
-        if column not in columns:
-            return np.full(total, default, object)
-        return np.array([default if v is None else str(v) for v in light[column].to_pylist()], object)
 
-    found = _SPLIT_WORD.search(Path(name).stem.lower())
-    split = words("split", SPLITS[found[1]] if found else "")
-    split = np.array([SPLITS.get(w.lower(), w) for w in split], object)
-    label = light[labels[0]].to_pylist() if labels else None
-    names = _names(table.schema_arrow, labels)
-    return _Part(name, rows, split, label, names, words("group", ""), words("domain", ""))
+def _words(values: list[Any], column: str, name: str, faults: list[Fault]) -> np.ndarray:
+    """A column as words, '' where it says nothing; words that cannot be one become one fault each."""
+    out = np.full(len(values), "", object)
+    seen: dict[Any, str] = {None: ""}
+    for row, value in enumerate(values):
+        if value != value:  # what pandas writes for nothing
+            continue
+        if value not in seen:
+            try:
+                word = name_of(cell_of(value))
+                if column == "split" and word and word.lower() not in SPLITS:
+                    raise ValueError("unknown; known: train, val, test")
+                seen[value] = SPLITS[word.lower()] if column == "split" and word else word
+            except ValueError as error:
+                seen[value] = ""
+                faults.append(Fault(f"{name}#{row}", f"{column} {cell_of(value)[:80]!r}: {error}"))
+        out[row] = seen[value]
+    return out
 
 
 def _names(schema: pa.Schema, labels: list[str]) -> list[str]:
@@ -139,12 +220,13 @@ def _names(schema: pa.Schema, labels: list[str]) -> list[str]:
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         names = features[labels[0]]["names"]
-        return [str(n) for n in names] if isinstance(names, list) and len(set(map(str, names))) == len(names) else []
-    except (KeyError, IndexError, TypeError, ValueError):
+        words = [name_of(str(n)) for n in names] if isinstance(names, list) else []
+        return words if len(set(words)) == len(words) and all(words) else []
+    except (KeyError, IndexError, TypeError, ValueError, RecursionError):
         return []
 
 
-def _without_bytes(table: pq.ParquetFile, image: str) -> list[int]:
+def _without_bytes(table: pq.ParquetFile, image: str) -> set[int]:
     """Rows whose image is null, from the file's statistics where they say that there is none."""
     meta = table.metadata
     leaf = f"{image}.bytes" if pa.types.is_struct(table.schema_arrow.field(image).type) else image
@@ -152,40 +234,100 @@ def _without_bytes(table: pq.ParquetFile, image: str) -> list[int]:
     columns = [g.column(i) for g in groups for i in range(meta.num_columns) if g.column(i).path_in_schema == leaf]
     stats = [c.statistics for c in columns]
     if len(stats) == len(groups) and all(s is not None and s.has_null_count and not s.null_count for s in stats):
-        return []
-    out, start = [], 0
+        return set()
+    out, start = set(), 0
     for batch in table.iter_batches(batch_size=256, columns=[leaf]):
         column = batch.column(0)
         column = pc.struct_field(column, "bytes") if pa.types.is_struct(column.type) else column
-        out += [start + int(i) for i in np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))]
+        out |= {start + int(i) for i in np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))}
         start += len(batch)
     return out
 
 
-def _join(parts: list[_Part], root: str, faults: list[Fault]) -> Dataset:
-    """One set of all files."""
-    ids = [f"{p.name}#{r}" for p in parts for r in p.rows]
-    labels = [None if p.label is None else p.label[r] for p in parts for r in p.rows]
-    numeric = all(v is None or isinstance(v, int) for v in labels)
-    if numeric:
-        top = max((v for v in labels if v is not None), default=-1)
-        names = next((p.names for p in parts if p.names), None) or [str(i) for i in range(min(top, len(labels)) + 1)]
-        index: dict[Any, int] = {i: i for i in range(len(names))} | {-1: -1}
-    else:
-        labels = [None if v is None or v == "" else str(v) for v in labels]
-        names = ordered(v for v in labels if v is not None)
-        index = {n: i for i, n in enumerate(names)}
-    index[None] = -1
-    cls = np.array([index.get(v, -2) for v in labels], np.int64)
-    for row in np.flatnonzero(cls == -2):
-        faults.append(Fault(ids[row], f"label {labels[row]!r}, but there are {len(names)} classes"))
-    cls = np.maximum(cls, -1)
-    words = {c: np.concatenate([getattr(p, c)[p.rows] for p in parts]) for c in ("split", "group", "domain")}
-    split = pooled(cls, words["split"])
-    group, domain = words["group"], words["domain"]
-    return Dataset.build(
-        ids, names, reader=ParquetImages.NAME, root=root, cls=cls, split=split, group=group, domain=domain
-    )
+def _join(parts: list[_Part], root: str, faults: list[Fault]) -> Found:
+    """One set of all files; of two images with one id the first counts."""
+    names, words = _classes(parts, faults)
+    index = {n: i for i, n in enumerate(names)} | {"": -1}
+    first: dict[str, int] = {}
+    ids = [i for p in parts for i in p.ids]
+    for row, name in enumerate(ids):
+        if first.setdefault(name, row) != row:
+            faults.append(Fault(name, "two images are called so: the second is not used"))
+    keep = list(first.values())
+    cls = np.array([index[words[r]] for r in keep], np.int64)
+    fields = {}
+    for name in FIELDS:
+        if any(name in p.fields for p in parts):
+            each = [p.fields.get(name, np.full(len(p.ids), "", object)) for p in parts]
+            fields[name] = np.concatenate(each)[keep]
+    return Found(ParquetImages.NAME, root, [ids[r] for r in keep], names, cls, fields, faults)
+
+
+def _classes(parts: list[_Part], faults: list[Fault]) -> tuple[list[str], list[str]]:
+    """Class names in order, and the class of every image in the order of the files ('' = unknown).
+
+    Numbers count in the names that their file lists, else in those of another file; without any, they are the names.
+    """
+    listed = list(dict.fromkeys(n for p in parts for n in p.names))
+    total = sum(len(p.ids) for p in parts)
+    numbers = [v for p in parts for v in p.labels if isinstance(v, int | float)]
+    top = max((int(v) for v in numbers if abs(v) < total and v == v // 1), default=-1)
+    plain = [str(i) for i in range(top + 1)]
+    words = []
+    for part in parts:
+        numeric = all(v is None or isinstance(v, int | float) for v in part.labels)
+        names = (part.names or listed or plain) if numeric else []
+        for name, value in zip(part.ids, part.labels):
+            word, reason = _class(value, names)
+            if reason:
+                faults.append(Fault(name, reason))
+            words.append(word)
+    if not listed and {*words} <= {*plain, ""}:
+        return plain, words
+    return [*listed, *ordered({*words} - {*listed, ""})], words
+
+
+def _class(value: Any, names: list[str]) -> tuple[str, str]:
+    """A label as a class, or '' and why not; names: what numbers mean; [] = it is a word itself."""
+    if value is None or value != value:
+        return "", ""
+    if not names:
+        try:
+            return word_of(cell_of(value)), ""
+        except ValueError as error:
+            return "", str(error)
+    if value == -1:
+        return "", ""
+    if value != value // 1 or not 0 <= value < len(names):
+        return "", f"label {cell_of(value)}, but there are {len(names)} classes"
+    return names[int(value)], ""
+
+
+# -- one image ---------------------------------------------------------------------------------------------------------
+
+
+def _place(root: str, name: str) -> tuple[Path, int]:
+    """The file that holds an image, and its row in it."""
+    top = Path(root)
+    if top.exists() and (at := _ours(top, top.stat().st_mtime_ns).get(name)):
+        return at
+    file, _, number = name.rpartition("#")
+    if not number.isdecimal() or len(number) > 18:
+        raise DataError("not the name of an image in a Parquet file", where=name)
+    return inside(top.parent if top.is_file() else top, file), int(number)
+
+
+@functools.lru_cache(maxsize=4)
+def _ours(root: Path, changed: int) -> dict[str, tuple[Path, int]]:
+    """Where images lie that are called by a column `id`: file and row."""
+    out: dict[str, tuple[Path, int]] = {}
+    for file in _files(root):
+        schema = _schema(file)
+        if schema is not None and _OURS in (schema.metadata or {}) and "id" in schema.names:
+            with _parsing(file), parquet(file) as table:
+                for row, name in enumerate(table.read(columns=["id"])["id"].to_pylist()):
+                    out.setdefault(str(name), (file, row))
+    return out
 
 
 def _cell(path: Path, changed: int, row: int) -> bytes | None:
@@ -196,7 +338,8 @@ def _cell(path: Path, changed: int, row: int) -> bytes | None:
         if group >= len(ends):
             raise IndexError(f"the file has {ends[-1] if len(ends) else 0} rows")
         column = _group(path, changed, group, image)
-    return column[row - (int(ends[group - 1]) if group else 0)].as_py()
+    value: bytes | None = column[row - (int(ends[group - 1]) if group else 0)].as_py()
+    return value
 
 
 @functools.lru_cache(maxsize=256)
@@ -205,17 +348,31 @@ def _layout(path: Path, changed: int) -> tuple[str, np.ndarray]:
     image = _image_column(path)
     if image is None:
         raise KeyError("no column of images")
-    meta = pq.read_metadata(path)
-    return image, np.cumsum([meta.row_group(g).num_rows for g in range(meta.num_row_groups)])
+    with parquet(path) as table:
+        meta = table.metadata
+        return image, np.cumsum([meta.row_group(g).num_rows for g in range(meta.num_row_groups)])
 
 
 @functools.lru_cache(maxsize=4)
 def _group(path: Path, changed: int, group: int, image: str) -> Any:
     """The image bytes of one row group."""
-    with pq.ParquetFile(path) as file:
+    with parquet(path) as file:
+        size = file.metadata.row_group(group).total_byte_size
+        if size > _LARGEST:
+            raise ValueError(f"a row group of {size:,} bytes; at most {_LARGEST:,} are read at once")
         column = file.read_row_group(group, columns=[image]).column(0).combine_chunks()
     return pc.struct_field(column, "bytes") if pa.types.is_struct(column.type) else column
 
 
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:100]
+def _groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Rows in groups small enough that one image is read without much around it."""
+    group: list[dict[str, Any]] = []
+    size = 0
+    for row in rows:
+        group.append(row)
+        size += len(row["image"]["bytes"])
+        if size >= _GROUP or len(group) >= _ROWS:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
