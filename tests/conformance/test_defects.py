@@ -47,7 +47,7 @@ TRAINING = {
         RANKS, "mean(known)",
         "mean(known * labelled.labels.cls / labelled.labels.cls.sum().clamp_min(1))"),
     "keeps a statistic of one rank": (
-        RANKS, "world_mean(x.detach().to(self.value.dtype).mean())",
+        RANKS, "world_mean(x.detach().to(self.value.dtype))",
         "x.detach().to(self.value.dtype).mean()"),
     "fails on two ranks": (
         RANKS, "world_mean(x.detach()",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from modicum.core.net import guessing
-from modicum.nn.norm import BatchNorm2d, BatchNormAct2d, convert
+from modicum.nn.norm import BatchNorm1d, BatchNorm2d, BatchNormAct2d, convert
 
 
 def nets(**options: object) -> tuple[BatchNorm2d, nn.BatchNorm2d]:
@@ -36,6 +36,13 @@ def test_one_process_gives_torchs_bits(options: dict[str, object]) -> None:
         yb.square().sum().backward()
         assert torch.equal(ya, yb) and torch.equal(a.grad, b.grad)
     assert all(torch.equal(v, theirs.state_dict()[k]) for k, v in ours.state_dict().items())
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (6, 5, 4)])
+def test_features_and_tokens_too(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(1)
+    ours, theirs, x = BatchNorm1d(5), nn.BatchNorm1d(5), torch.randn(shape) * 3 + 2
+    assert torch.equal(ours(x), theirs(x)) and torch.equal(ours.running_var, theirs.running_var)
 
 
 def test_one_value_a_channel_uses_the_running_statistics() -> None:
@@ -65,7 +72,7 @@ def test_convert_keeps_objects_names_and_outputs() -> None:
     net = nn.Sequential(nn.Conv2d(3, 5, 1), nn.BatchNorm2d(5), Theirs(5, act_layer=nn.SiLU), nn.BatchNorm1d(5)).eval()
     before, keys, parts, x = net[:3](x0 := torch.randn(2, 3, 4, 4)), list(net.state_dict()), list(net), x0
     assert convert(net) is net and list(net.state_dict()) == keys and all(a is b for a, b in zip(net, parts))
-    assert [type(m) for m in net] == [nn.Conv2d, BatchNorm2d, BatchNormAct2d, nn.BatchNorm1d]
+    assert [type(m) for m in net] == [nn.Conv2d, BatchNorm2d, BatchNormAct2d, BatchNorm1d]
     assert torch.equal(net[:3](x), before)
     assert net[:3].train()(torch.randn(1, 3, 1, 1)).shape == (1, 5, 1, 1)
 
@@ -73,7 +80,8 @@ def test_convert_keeps_objects_names_and_outputs() -> None:
 def small(dtype: torch.dtype) -> nn.Sequential:
     torch.manual_seed(0)
     first = (nn.Conv2d(2, 4, 3), BatchNorm2d(4), nn.ReLU())
-    return nn.Sequential(*first, nn.Conv2d(4, 3, 3), BatchNorm2d(3, momentum=None)).to(dtype)
+    last = (nn.Flatten(2), BatchNorm1d(3), nn.Unflatten(2, (3, 3)))
+    return nn.Sequential(*first, nn.Conv2d(4, 3, 3), BatchNorm2d(3, momentum=None), *last).to(dtype)
 
 
 def batch(dtype: torch.dtype) -> Tensor:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from modicum.core import disk
 from modicum.core.dataset import HUMAN, Dataset
 from modicum.core.method import Learn
 from modicum.core.net import Net
@@ -22,7 +23,6 @@ from modicum.core.tables import LOOKED, table
 from modicum.engine.arms import Bench
 from modicum.engine.choose import compose
 from modicum.engine.loop import Loop, logits_of
-from modicum.runs import checkpoint
 from modicum.testing.case import Alone
 from modicum.testing.toy import CLASSES, pictures, pixels_of
 
@@ -84,7 +84,7 @@ def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Checkpoints are not forced to the disk: no power is cut here."""
-    monkeypatch.setattr(checkpoint, "_sync", lambda path: None)
+    monkeypatch.setattr(disk, "sync", lambda path: None)
 
 
 @pytest.fixture

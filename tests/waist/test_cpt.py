@@ -8,34 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from modicum.core.batch import Batch
 from modicum.core.errors import RunError
 from modicum.core.loss import Loss, mean
 from modicum.core.method import Learn, Make
-from modicum.core.net import Net, Nets, Out
+from modicum.core.net import Net, Nets
 from modicum.core.program import Clock, Info
 from modicum.core.settings import knob
+from modicum.models import files
+from modicum.nn.sum import Sum
 from modicum.runs import checkpoint
 
 from .conftest import Stand, same
-
-
-class Sum(Net):
-    """small + share * (large - before)."""
-
-    def __init__(self, small: Net, large: Net, before: Net, share: float) -> None:
-        super().__init__(len(small.mean))
-        self.small, self.large, self.before, self.share = small, large, before, share
-
-    def forward(self, x: Tensor) -> Out:
-        out = self.small(x)
-        with torch.no_grad():
-            offset = self.large(x).logits - self.before(x).logits
-        return out._replace(logits=out.logits + self.share * offset)
 
 
 @dataclass(frozen=True)
@@ -50,7 +36,7 @@ class Cpt(Learn):
         return {"labelled": mean(cross_entropy(logits, batch["l"].labels.cls, reduction="none"))}
 
     def deliver(self, nets: Nets) -> Net:
-        return Sum(nets["net"], nets["large"], nets["before"], self.share)
+        return Sum([nets["net"], nets["large"], nets["before"]], (1, self.share, -self.share))
 
 
 def test_it_trains_and_resumes(tuned: Stand, proves: Callable[..., Any], tmp_path: Path) -> None:
@@ -59,6 +45,8 @@ def test_it_trains_and_resumes(tuned: Stand, proves: Callable[..., Any], tmp_pat
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
     assert tuned.accuracy(loop.method.deliver(loop.nets)) > 0.6
     assert same(loop.nets["large"], before), "not even a batch norm moved"
+    files.save(loop.method.deliver(loop.nets).eval(), tmp_path / "run", classes=tuned.data.names)
+    assert tuned.accuracy(files.load(tmp_path / "run")[0]) == tuned.accuracy(loop.method.deliver(loop.nets))
     found = checkpoint.latest(tmp_path / "home")
     assert found is not None and found.tensors and not any("large" in k or "before" in k for k in found.tensors)
 

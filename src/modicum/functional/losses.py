@@ -49,8 +49,13 @@ def mse_probs(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return _only((logp.exp() - soft).square().mean(1), known), known.to(logp.dtype)
 
 
+def wide(x: Tensor) -> Tensor:
+    """16-bit values as float32; float32 and float64 as they are."""
+    return x.float() if x.dtype.itemsize < 4 else x
+
+
 def _log_softmax(logits: Tensor) -> Tensor:
-    return F.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), 1)
+    return F.log_softmax(wide(logits), 1)
 
 
 def _clean(target: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -27,8 +27,9 @@ def unlabelled(table: Table, budget: int) -> np.ndarray:
     """
     free = np.flatnonzero(human(table) < 0)
     if not 0 <= budget <= len(free):
+        fix = f"Ask for 0 to {len(free)}, or bring more images." if len(free) else "Bring more images."
         raise NeedsError(
             f"{budget} images are to be chosen, {len(free)} of {len(table)} have no class from a person",
-            where="budget", fix=f"Ask for 0 to {len(free)}, or bring more images.",
+            where="budget", fix=fix,
         )  # fmt: skip
     return free

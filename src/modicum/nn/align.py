@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from modicum.core.program import Info
+from modicum.nn.ranks import world_mean
 
 
 class Align(nn.Module):
@@ -33,14 +34,6 @@ class Align(nn.Module):
         """probs (U,C) -> aligned (U,C); the running mean follows the raw guesses of all processes."""
         if not self.active:
             return probs
-        self.average.lerp_(world_mean(probs.detach().to(self.average.dtype).mean(0)), 1 - self.decay)
+        self.average.lerp_(world_mean(probs.to(self.average.dtype)), 1 - self.decay)
         aligned = probs * (self.prior / self.average.clamp_min(1e-6)).to(probs.dtype)
         return aligned / aligned.sum(1, keepdim=True)
-
-
-def world_mean(x: Tensor) -> Tensor:
-    """The mean over all processes of a tensor that each computed on an equal share of the batch."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(x)
-        x = x / torch.distributed.get_world_size()
-    return x

@@ -49,7 +49,7 @@ def explain(
     """
     chosen = _chosen(methods or (cheapest(),))
     if not len(x):
-        raise DataError("no images", where="explain")
+        raise DataError("no images", where="explain", fix="Give one at least.")
     with _quiet(net, x.device), torch.no_grad():
         acts = net.spatial(net.normalise(x))
         if acts.ndim != 4:

@@ -5,38 +5,17 @@ Ioffe and Szegedy 2015.  One process gives torch's own numbers: its kernel does 
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from modicum.core.errors import ModelError
+from modicum.nn.ranks import SumOverRanks, world_size
 
 
-class SumOverRanks(torch.autograd.Function):
-    """The sum of a tensor over all processes, differentiable any number of times.
-
-    Its gradient is again a sum over processes: what one rank adds, every rank's loss feels.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        total = x.clone()
-        torch.distributed.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
-        return SumOverRanks.apply(grad.contiguous())
-
-
-def world_size() -> int:
-    """Processes that train together; 1 without torch.distributed."""
-    there = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_world_size() if there else 1
-
-
-class BatchNorm2d(torch.nn.BatchNorm2d):
-    """(B,C,H,W) -> the same shape; state_dict and arguments are torch's.
+class OverRanks(_BatchNorm):
+    """(B,C,...) -> the same shape; state_dict and arguments are torch's.
 
     In train mode: with one value a channel (a batch of one on 1 x 1 maps) the running statistics normalise, and stay;
     with several processes the global batch's statistics do, in any float type, also on CPU (torch's SyncBatchNorm
@@ -74,8 +53,8 @@ class BatchNorm2d(torch.nn.BatchNorm2d):
             scale = scale * self.weight
         shift = -mean * scale if self.bias is None else self.bias - mean * scale
         kind = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
-        y = torch.addcmul(shift.to(kind)[:, None, None], x.to(kind), scale.to(kind)[:, None, None])
-        return y.to(x.dtype)
+        shape = (-1, *[1] * (x.ndim - 2))
+        return torch.addcmul(shift.to(kind).view(shape), x.to(kind), scale.to(kind).view(shape)).to(x.dtype)
 
     @torch.no_grad()
     def _follow(self, mean: Tensor, var: Tensor) -> None:
@@ -87,6 +66,14 @@ class BatchNorm2d(torch.nn.BatchNorm2d):
         weight = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), weight)
         self.running_var.lerp_(var.to(self.running_var.dtype), weight)
+
+
+class BatchNorm2d(OverRanks, torch.nn.BatchNorm2d):
+    """Of maps (B,C,H,W)."""
+
+
+class BatchNorm1d(OverRanks, torch.nn.BatchNorm1d):
+    """Of features (B,C) or tokens (B,C,N)."""
 
 
 class BatchNormAct2d(BatchNorm2d):
@@ -105,23 +92,34 @@ def _sums(x: Tensor) -> Tensor:
     Local moments come from torch's stable kernel and are added in float64, so nothing cancels for means far from 0.
     """
     count = x.new_full((1,), x.numel() // x.shape[1], dtype=torch.float64)
+    axes = [axis for axis in range(x.ndim) if axis != 1]
     if not x.numel():
-        empty = x.sum((0, 2, 3), dtype=torch.float64)
+        empty = x.sum(axes, dtype=torch.float64)
         return torch.cat([empty, empty, count])
     wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-    var, mean = torch.var_mean(wide, (0, 2, 3), correction=0)
+    var, mean = torch.var_mean(wide, axes, correction=0)
     mean = mean.double()
     return torch.cat([mean * count, (var.double() + mean * mean) * count, count])
 
 
 def convert(module: torch.nn.Module) -> torch.nn.Module:
-    """Give torch's BatchNorm2d and timm's BatchNormAct2d inside `module` (or itself) these rules, in place; returns it.
+    """Give torch's batch norms and timm's BatchNormAct2d inside `module` (or itself) these rules, in place; returns it.
 
     The modules stay the same objects, so parameters, buffers, names and hooks stay; other subclasses are left alone.
     """
     for part in module.modules():
         if type(part) is torch.nn.BatchNorm2d:
             part.__class__ = BatchNorm2d
+        elif type(part) is torch.nn.BatchNorm1d:
+            part.__class__ = BatchNorm1d
         elif type(part).__name__ == "BatchNormAct2d" and isinstance(part, torch.nn.BatchNorm2d):
             part.__class__ = BatchNormAct2d
     return module
+
+
+def shareable(module: torch.nn.Module) -> None:
+    """ModelError where a batch norm inside would normalise by one process's share of the batch."""
+    for name, part in module.named_modules() if world_size() > 1 else ():
+        if isinstance(part, _BatchNorm) and not isinstance(part, OverRanks):
+            found = f"{name} is a {type(part).__name__}, which would see only a share of each batch"
+            raise ModelError(found, where="several processes", fix="Train with --devices 1, or take another --net.")

@@ -1,6 +1,6 @@
 """A sound learner: cross-entropy on labels, low entropy elsewhere, weighed by a running mean that is a buffer.
 
-    L = CE(y, f(x)) + w * mean_U m H(f(u))          m: running mean of the confidence on u
+L = CE(y, f(x)) + w * mean_U m H(f(u))          m: running mean of the confidence on u
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from modicum.core.method import Learn, Make
 from modicum.core.net import Nets
 from modicum.core.program import Clock, Info, Program, Stream, Train
 from modicum.core.settings import knob
-from modicum.nn.align import world_mean
 from modicum.nn.ema import EMA
+from modicum.nn.ranks import world_mean
 
 CARD = Card(
     title="Sound learner",
@@ -41,7 +41,7 @@ class Mean(nn.Module):
         self.register_buffer("value", torch.ones(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        self.value.lerp_(world_mean(x.detach().to(self.value.dtype).mean()), 0.1)
+        self.value.lerp_(world_mean(x.detach().to(self.value.dtype)), 0.1)
         return self.value
 
 

@@ -45,7 +45,8 @@ class KCentre(Select):
         x = x.astype(np.result_type(x, np.float32), copy=False)
         bad = np.flatnonzero(~np.isfinite(x).all(1))
         if len(bad):
-            raise DataError(f"features of row {table.rows[bad[0]]} are not finite", where="k-centre")
+            found = f"features of row {table.rows[bad[0]]} are not finite"
+            raise DataError(found, where="k-centre", fix="Train again with a lower learning rate.")
         x = x - x.mean(0, dtype=np.float64).astype(x.dtype)
         square = np.einsum("rd,rd->r", x, x)
         near = nearest(x, square, np.flatnonzero(human(table) >= 0), free)

@@ -38,5 +38,5 @@ class GradCam(Explain):
 
     def weigh(self, acts: Tensor, grads: Tensor | None, head: Tensor | None, targets: Tensor) -> Tensor:
         if grads is None:
-            raise ModelError("the gradient was not captured", where="grad-cam")
+            raise ModelError("the gradient was not captured", where="grad-cam", fix="Take a network with maps, or cam.")
         return torch.einsum("btk,bkhw->bthw", grads.mean((-2, -1)), acts)

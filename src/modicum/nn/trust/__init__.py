@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from inspect import signature
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from modicum.core.errors import SettingsError, did_you_mean
 from modicum.core.program import Info
-from modicum.core.recipe import parse_call
-from modicum.core.registry import load_part
+from modicum.core.registry import read_part
+from modicum.nn.ranks import everyone, mine, shares
 
 
 class Pseudo(NamedTuple):
@@ -24,7 +22,7 @@ class Trust(nn.Module):
     """A rule.  `__init__(self, info, *, knobs...)`; anything it remembers is a buffer, so that it is saved and resumed.
 
     forward(probs (U,C), rows int64 (U,)) -> Pseudo, weights in [0,1].  Called without gradient, once a step, in
-    training only.
+    training only, with the guesses of all processes: a rule need not know that there are several.
     """
 
     def __init__(self, info: Info) -> None:
@@ -33,21 +31,16 @@ class Trust(nn.Module):
     def forward(self, probs: Tensor, rows: Tensor) -> Pseudo:
         raise NotImplementedError
 
+    def judge(self, probs: Tensor, rows: Tensor) -> Pseudo:
+        """What the rule says of this process's guesses, having seen those of all."""
+        held = shares(probs)
+        target, weight = self(everyone(probs, held), everyone(rows, held))
+        return Pseudo(mine(target, held), mine(weight, held))
+
 
 def read_trust(text: str) -> tuple[type[Trust], dict[str, Any]]:
-    """`fixed:tau=0.9` -> the rule and its knobs.  SettingsError for an unknown name or knob, or what is no number."""
-    name, given = parse_call(text)
-    cls = load_part("nn/trust", name, Trust)
-    known = {k: p.default for k, p in signature(cls).parameters.items() if k != "info"}
-    knobs = {}
-    for key, value in given.items():
-        if key not in known:
-            raise SettingsError(f"trust rule {name!r} has no knob {key!r}", where="trust", fix=did_you_mean(key, known))
-        try:
-            knobs[key] = type(known[key])(value)
-        except ValueError:
-            raise SettingsError(f"{value!r} is not a number", where=f"trust {name}.{key}") from None
-    return cls, knobs
+    """`fixed:tau=0.9` -> the rule and its knobs.  SettingsError for an unknown name or knob, or a bad value."""
+    return read_part("nn/trust", Trust, text)
 
 
 def make_trust(text: str, info: Info) -> Trust:

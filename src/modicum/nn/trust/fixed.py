@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from modicum.core.errors import SettingsError
 from modicum.core.program import Info
+from modicum.core.settings import within
 from modicum.nn.trust import Pseudo, Trust
 
 
@@ -14,9 +14,7 @@ class Fixed(Trust):
 
     def __init__(self, info: Info, *, tau: float = 0.95) -> None:
         super().__init__(info)
-        if not 0 <= tau <= 1:
-            raise SettingsError(f"{tau!r} is not allowed", where="trust fixed.tau", fix="Allowed: 0 to 1.")
-        self.tau = tau
+        self.tau = within("trust fixed.tau", tau, 0, 1)
 
     def forward(self, probs: Tensor, rows: Tensor) -> Pseudo:
         confidence, target = probs.max(1)
