@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from modicum.core import registry
 from modicum.core.errors import NeedsError, SettingsError
@@ -17,6 +18,7 @@ from modicum.engine import choose
 from modicum.engine.folds import assign
 from modicum.engine.look import counts
 from modicum.engine.request import Request
+from modicum.models.doors import make
 
 
 @pytest.mark.parametrize(
@@ -84,11 +86,36 @@ def test_parts_of_the_recipe_can_be_asked_for_by_name() -> None:
             choose.recipe_of("fixmatch", Request.of({"recipe": {path: "1"}}), 28, False)
 
 
+def never() -> float:
+    raise AssertionError("measured without need")
+
+
 def test_the_faster_precision_must_be_clearly_faster() -> None:
-    times = {"32-true": 1.0, "bf16-mixed": 0.9}
-    assert choose.faster_precision(Request(), times.__getitem__)[0] == "32-true"
-    assert choose.faster_precision(Request(), {**times, "bf16-mixed": 0.5}.__getitem__)[0] == "bf16-mixed"
-    assert choose.faster_precision(Request(precision="32"), {}.__getitem__)[0] == "32-true"
+    def chosen(probe: float, steps: float) -> str:
+        return choose.faster_precision(Request(), lambda: probe, lambda: steps)[0]
+
+    assert [chosen(1.0, share) for share in (0.5, 0.84, 0.9, 1.2)] == ["bf16-mixed"] * 2 + ["32-true"] * 2
+    assert choose.faster_precision(Request(precision="32"), never, never)[0] == "32-true"
+
+
+def test_where_bf16_is_emulated_no_whole_step_is_taken_in_it() -> None:
+    precision, said = choose.faster_precision(Request(), lambda: 6.0, never)
+    assert precision == "32-true" and "6.0 times as long" in said
+
+
+def test_the_probe_of_bf16_is_a_time_ratio() -> None:
+    assert 0.05 < choose.slower_bf16(make("tiny-conv", classes=3, channels=1, side=16), 1, 16) < 50
+
+
+def test_channels_last_is_for_convolutions_but_not_where_torch_crashes() -> None:
+    def layout(*convs: nn.Conv2d, device: str = "cpu") -> str:
+        return choose.layout_of(nn.Sequential(nn.Conv2d(3, 16, 3), *convs), device)
+
+    assert layout(nn.Conv2d(16, 16, 3)) == layout(nn.Conv2d(16, 32, 1, 2)) == "channels_last"
+    assert layout() == layout(nn.Conv2d(16, 16, 3), device="mps") == ""
+    for channels, wanted in ((1, "channels_last"), (2, ""), (15, ""), (16, "channels_last")):
+        assert layout(nn.Conv2d(channels, 32, 1, stride=2)) == wanted
+    assert layout(nn.Conv2d(3, 32, 1, stride=2), device="cuda") == layout(nn.Conv2d(3, 32, 1)) == "channels_last"
 
 
 def test_minutes_become_steps() -> None:

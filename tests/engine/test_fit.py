@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from sklearn.datasets import load_sample_images
 
+from modicum.core.dataset import Dataset
 from modicum.core.errors import DataError, NeedsError, RunError, SettingsError
 from modicum.data.samples import sample
 from modicum.data.vault import Vault
@@ -188,6 +186,38 @@ def test_an_own_folder_with_a_bad_file(tmp_path: Path) -> None:
     assert "broken.png" in (run / "report.html").read_text()
 
 
+def twice(home: Path, *splits: str) -> Path:
+    """Twelve parts of each of two photographs, each saved as PNG and as JPEG, by turns into the splits."""
+    for name, photo in zip(("china", "flower"), load_sample_images().images):
+        for k in range(12):
+            part = Image.fromarray(photo[140 * (k % 3) : 140 * (k % 3) + 140, 150 * (k // 3) : 150 * (k // 3) + 150])
+            for suffix, split in zip(("png", "jpg"), splits):
+                file = home / split / name / f"{k}-{suffix}.{suffix}"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                part.save(file)
+    return home
+
+
+def test_one_picture_is_not_on_both_sides_of_what_fit_draws(tmp_path: Path) -> None:
+    run = fit(twice(tmp_path / "images", "", ""), tmp_path / "run", steps=4, precision="32", export=False)
+    data = Dataset.load(run / "data")
+    group, split = data.columns["together"], data.field("split")
+    sides = [set(split[group == g]) for g in np.unique(group) if g >= 0]
+    assert len(sides) >= 22 and all(len(s) == 1 for s in sides) and {"test"} in sides
+    assert run.read("evaluation.json")["copies"]["images"] == 0
+    assert run.read("scan.json")["crossing"]["groups"] == 0
+    assert "groups of one picture each were kept on one side" in run.read("scan.json")["drawn"][-1]
+
+
+def test_a_split_that_leaks_is_told_and_left(tmp_path: Path) -> None:
+    run = fit(twice(tmp_path / "images", "train", "test"), tmp_path / "run", steps=4, precision="32", export=False)
+    assert {n: int(k) for n, k in run.read("scan.json")["splits"].items()} == {"train": 24, "test": 24}
+    found = run.read("evaluation.json")["copies"]
+    assert found["images"] >= 22 and run.read("scan.json")["crossing"]["groups"] == found["images"]
+    page = (run / "report.html").read_text()
+    assert "One picture in several splits" in page and "are near-duplicates of training images" in page
+
+
 def test_full_labels_choose_supervised_and_no_test_split_says_so(tmp_path: Path) -> None:
     run = fit(folder_of(tmp_path / "images", 5, 0, 0), tmp_path / "run", steps=6, precision="32", export=False)
     assert run.config["method"] == "supervised" and [a["name"] for a in run.config["arms"]] == ["supervised"]
@@ -219,39 +249,3 @@ def test_votes_are_aggregated_first(tmp_path: Path) -> None:
     (home / "votes.csv").write_text("\n".join(lines) + "\n")
     run = fit(home, tmp_path / "run", steps=6, precision="32", twins="none", export=False)
     assert run.config["before"] and run.config["method"] == "supervised"
-
-
-KILLED = """
-import sys
-from modicum.engine.fit import fit
-fit("sample:digits", sys.argv[1], labels=2, steps=150, twins="steps", precision="32", checkpoint=0.05, export=False)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_kill_nine_at_twenty_random_moments(tmp_path: Path) -> None:
-    """SIGKILL at 20 moments drawn over the whole job, one after the other on the same run: the same bits in the end."""
-
-    def start(folder: Path) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-c", KILLED, str(folder)])
-
-    begun = time.monotonic()
-    assert start(tmp_path / "whole").wait() == 0
-    whole, rng, kills = time.monotonic() - begun, np.random.default_rng(0), 0
-    folder, lives = tmp_path / "run0", 0
-    while kills < 20:
-        job = start(folder)
-        try:
-            job.wait(timeout=float(rng.uniform(0.15, 0.6)) * whole)
-        except subprocess.TimeoutExpired:
-            job.send_signal(signal.SIGKILL)
-            job.wait()
-            kills += 1
-            continue
-        assert job.returncode == 0 and same_weights(Run(tmp_path / "whole"), Run(folder))
-        lives += 1
-        folder = tmp_path / f"run{lives}"
-    assert start(folder).wait() == 0
-    ours, theirs = Run(tmp_path / "whole"), Run(folder)
-    assert same_weights(ours, theirs) and all(same_weights(ours, theirs, a) for a in ("twin-weak", "twin-strong"))

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from modicum.core import disk
 from modicum.core.batch import Batch
 from modicum.core.dataset import Dataset
 from modicum.core.errors import ModicumError, NeedsError, RunError
@@ -28,7 +29,6 @@ from modicum.core.program import Ask, Change, Clock, Collect, Info, Program, Str
 from modicum.core.recipe import PLAIN, Optim, Recipe
 from modicum.engine.arms import Bench
 from modicum.engine.loop import Loop
-from modicum.runs import checkpoint
 from modicum.runs.run import Metrics
 from modicum.testing.case import Alone
 from modicum.testing.toy import CLASSES, pictures, pixels_of
@@ -93,7 +93,7 @@ class Toy(Learn):
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Checkpoints are not forced to the disk: no power is cut here."""
-    monkeypatch.setattr(checkpoint, "_sync", lambda path: None)
+    monkeypatch.setattr(disk, "sync", lambda path: None)
 
 
 @pytest.fixture

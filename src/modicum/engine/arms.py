@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from modicum.core import draws
 from modicum.core.dataset import Dataset
@@ -16,10 +17,12 @@ from modicum.core.method import Learn
 from modicum.core.net import Net
 from modicum.core.program import Info
 from modicum.core.recipe import PLAIN, Augment, Recipe
+from modicum.core.space import writing
 from modicum.data.cache import Pixels
 from modicum.data.feed import Feed
 from modicum.engine.loop import Loop, Tick
 from modicum.models import doors, files
+from modicum.nn import ranks
 from modicum.runs.run import Metrics
 
 
@@ -50,7 +53,7 @@ class Bench:
         """A feed of the pool with these views."""
         return Feed(
             self.data, self.pixels, self.pool, views=views, side=self.side, seed=self.seed, device=self.fabric.device,
-            how=self.how, rank=self.fabric.global_rank, world=self.fabric.world_size,
+            how=self.how, rank=ranks.rank(), world=ranks.world_size(),
         )  # fmt: skip
 
     def info(self, recipe: Recipe) -> Info:
@@ -59,8 +62,9 @@ class Bench:
         counts = np.bincount(cls[cls >= 0], minlength=len(self.data.names))
         labelled = int((self.data.known("class") | self.data.known("probs"))[self.pool].sum())
         return Info(
-            self.data.names, tuple(int(c) for c in counts), len(self.data), labelled, self.channels, self.side, recipe
-        )
+            self.data.names, tuple(int(c) for c in counts), len(self.data), labelled, self.channels, self.side, recipe,
+            int((self.pool & self.pixels.good).sum()),
+        )  # fmt: skip
 
     def make(self, role: str, frozen: bool = False) -> Net:
         """A new network for a role: the same weights in every run of this seed, whatever was built before it."""
@@ -124,13 +128,23 @@ class Bench:
 def train(
     bench: Bench, method: Learn, recipe: Recipe, arm: str, folder: Path, metrics: Metrics, tick: Tick | None
 ) -> Net:
-    """Train an arm, or load it if it is done.  Its folder holds checkpoints until net.json is there."""
-    if (folder / "net.json").is_file():
-        return files.load(folder)[0].to(bench.fabric.device).eval()
-    loop = bench.loop(method, recipe, arm, folder / "checkpoints", metrics, tick)
-    loop.run()
-    net = method.deliver(loop.nets).eval()
-    if bench.fabric.global_rank == 0:
-        files.save(net, folder, classes=bench.data.names)
+    """Train an arm, or load it if it is done.  Its folder holds checkpoints until net.json is there.
+
+    The net comes from disk in both cases, so that a run that was killed afterwards measures the same bits.
+    """
+    first = not ranks.rank()
+    if not (folder / "net.json").is_file():
+        with writing(folder, "a network", also=(SafetensorError,)):
+            for place in (folder.parent, folder):
+                place.mkdir(exist_ok=True)
+        loop = bench.loop(method, recipe, arm, folder / "checkpoints", metrics, tick)
+        files.saveable(method.deliver(loop.nets), bench.data.names)
+        loop.run()
+        if first:
+            with writing(folder, "a network", also=(SafetensorError,)):
+                files.save(method.deliver(loop.nets).eval(), folder, classes=bench.data.names)
+        ranks.wait()
+    if first:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    return net
+    net = files.load(folder)[0].to(bench.fabric.device).eval()
+    return net.to(memory_format=torch.channels_last) if bench.layout == "channels_last" else net

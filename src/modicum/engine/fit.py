@@ -7,7 +7,6 @@ written to config.json before training; the same command again takes the run up 
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -19,19 +18,31 @@ import numpy as np
 import modicum
 from modicum.core import registry
 from modicum.core.dataset import HUMAN, Dataset, Table
+from modicum.core.disk import whole_folder
 from modicum.core.errors import DataError, RunError
-from modicum.core.method import Learn
+from modicum.core.net import Net
+from modicum.core.places import cache_home
 from modicum.core.recipe import Recipe
+from modicum.core.space import writing
 from modicum.data.cache import Pixels
 from modicum.data.read import read
 from modicum.data.scan import scan, traits_of
-from modicum.data.split import few, split
+from modicum.data.split import carve, few
 from modicum.data.vault import Vault, hide
 from modicum.data.views import way
-from modicum.engine import choose, finish
+from modicum.engine import choose, finish, launch
 from modicum.engine.arms import Bench, train
+from modicum.engine.budget import budget
 from modicum.engine.folds import out_of_fold
+from modicum.engine.images import changed, images_of
+from modicum.engine.look import demand
+from modicum.engine.memory import give_back, kept
 from modicum.engine.request import Request
+from modicum.engine.room import room
+from modicum.engine.state import terminable
+from modicum.nn import ranks
+from modicum.runs.forms import FORMAT
+from modicum.runs.lock import told
 from modicum.runs.run import Metrics, Run, environment
 
 HELD_OUT = 50  # labels a class from which a fifth is held out of training for temperature
@@ -60,57 +71,65 @@ class Job:
     run: Run
     asked: Request
     listen: Listener
+    strict: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
 
     def stage(self, name: str, begun: float) -> None:
-        """Note in seconds.json how long a stage took; an interrupted run adds up."""
+        """Note in seconds.json how long a stage took; an interrupted run adds up.  What memory it needed goes back."""
         if not self.seconds and (self.run / "seconds.json").exists():
             self.seconds.update(self.run.read("seconds.json"))
         self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - begun, 3)
         self.run.write("seconds.json", self.seconds)
-
-
-def cache_home() -> Path:
-    """Where pixel caches live: MODICUM_CACHE, else the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("MODICUM_CACHE") or Path(base) / "modicum")
+        give_back()
 
 
 def fit(
-    data: str | Path | Dataset, out: str | Path = "modicum-run", listen: Listener | None = None, **asked: Any
-) -> Run:
+    data: str | Path | Dataset, out: str | Path = "modicum-run", listen: Listener | None = None, *, devices: int = 1,
+    cluster: str = "", strict: bool = False, **asked: Any,
+) -> Run:  # fmt: skip
     """Train, measure, explain and export a classifier from images and the labels there are.
 
     data: a folder, table or file (see `modicum.data.formats`), "sample:digits", or a Dataset.  out: the run's folder;
-    the same call again resumes it.  asked: settings of engine.request.Request, by name.  DataError, NeedsError and
+    the same call again resumes it, also with other `devices`: processes that share every batch, one a GPU, or sharing
+    the cores.  cluster: "local", "auto" or HOST:PORT of the Ray cluster that runs them.  strict: a file or row that
+    cannot be used is an error.  asked: settings of engine.request.Request, by name.  DataError, NeedsError and
     SettingsError say what is missing and what to do.
     """
     given = data if isinstance(data, Dataset) else None
     request = Request.of({**asked, "data": given.version if given is not None else str(data)})
+    choose.early(request)
+    if given is None and Path(out).resolve().is_relative_to(Path(data).resolve()):  # type: ignore[arg-type]
+        fix = "Choose an --out beside that folder: what is written in it would be read as data."
+        raise RunError("inside the images", where=f"--out {out}", fix=fix)
     run = Run(out)
-    with run.lock():
-        job = Job(run, request, listen or Silent())
+    with terminable(), run.lock() as before:
+        job = Job(run, request, listen or Silent(), strict)
+        if before:
+            job.listen.say(f"Taken over from {told(before)}, which ended without a word")
         if (run / "config.json").exists():
             _same(run, request)
-            if (run / "report.html").exists():
+            if run.finished:
                 job.listen.say(f"{run.folder} is finished: nothing to do")
                 return run
-        elif any(p.name[0] != "." for p in run.folder.iterdir()) and not (run / "scan.json").is_file():
-            raise RunError("the folder is not empty and holds no run", where=run.folder, fix="Choose another --out.")
+        elif any(p.name[0] != "." for p in run.folder.iterdir()) and (
+            (run / "arms").exists() or not (run / "scan.json").is_file()
+        ):
+            found = "the folder is not empty and holds no run: it has no config.json"
+            raise RunError(found, where=run.folder, fix="Choose another --out.")
         begun = time.perf_counter()
         visible, vault, pixels = _prepare(job, given)
         job.stage("read", begun)
-        _train_all(job, visible, vault, pixels)
+        _train_all(job, visible, vault, pixels, devices, cluster)
     return run
 
 
 def _same(run: Run, request: Request) -> None:
-    before = run.config.get("request", {})
+    before = run.config["request"]
     now = request.to_dict()
-    changed = sorted(k for k in now if before.get(k) != now[k])
-    if changed:
+    changed = sorted(k for k in {*now, *before} if before.get(k) != now.get(k))
+    for name in changed[:1]:
         raise RunError(
-            f"another run is here: it was asked for {changed[0]}={before.get(changed[0])!r}, now {now[changed[0]]!r}",
+            f"another run is here: it was asked for {name}={before.get(name)!r}, now {now.get(name)!r}",
             where=run.folder, fix="Choose another --out, or repeat the first command to resume it.",
         )  # fmt: skip
 
@@ -121,7 +140,13 @@ def _prepare(job: Job, given: Dataset | None) -> tuple[Dataset, Vault, Pixels]:
     if (run / "config.json").exists():
         say(f"Resuming {run.folder}")
         visible, vault = Dataset.load(run / "data"), Vault.load(run / "vault")
-        return visible, vault, Pixels.build(visible, cache_home(), run.config["choices"]["cache"])
+        if not vault.fits(visible):
+            fix = "Restore both folders of this run, or start a new one with another --out."
+            raise RunError("data/ and vault/ are of different images or classes", where=run.folder, fix=fix)
+        pixels = images_of(run, visible)
+        if touched := str(changed(visible, pixels)):
+            say(f"Since this run began {touched}.  It goes on with the images as they were")
+        return visible, vault, pixels
     faults = []
     if given is None:
         found = read(asked.data)
@@ -132,30 +157,41 @@ def _prepare(job: Job, given: Dataset | None) -> tuple[Dataset, Vault, Pixels]:
         data, cache_home(), asked.side or (choose.PRETRAINED if asked.pretrained or asked.weights else 0) or 128
     )
     seen = scan(data, whole, faults=faults)
-    visible, vault = _hidden(_splits(seen.data, asked), asked)
-    shown = replace(scan(visible, whole, faults=faults), contradicting=seen.contradicting)
-    run.write("scan.json", shown.to_dict())
-    for text in shown.lines():
+    if job.strict:
+        demand(seen.faults, asked.data)
+    data = _splits(seen.data.with_column("together", seen.together), asked)
+    visible, vault = _hidden(data, asked)
+    shown = replace(seen.again(visible), contradicting=seen.contradicting)
+    drawn = shown.drawn(seen)
+    run.write("scan.json", {**shown.to_dict(), "drawn": drawn})
+    left = [f"skipped {f.where}: {f.reason}" for f in seen.faults[:3]]
+    for text in (*shown.lines(), *drawn, *left):
         say(text)
-    visible.save(run / "data")
-    vault = vault.save(run / "vault")
-    return visible, vault, whole
+    with writing(run.folder, "the data"):
+        with whole_folder(run / "data") as making:
+            visible.save(making)
+        with whole_folder(run / "vault") as making:
+            vault.save(making)
+    return Dataset.load(run / "data"), Vault.load(run / "vault"), whole
 
 
 def _splits(data: Dataset, asked: Request) -> Dataset:
-    """A test split where there is none and labels allow it (10 a class or more), one for calibration (50 a class)."""
-    names = data.field("split").astype(object)
+    """A test split where there is none and labels allow it (10 a class or more), one for calibration (50 a class).
+
+    Near-duplicates and members of a group stay on one side of what is carved here.
+    """
+    names, together = data.field("split").astype(object), data.columns["together"]
+    free = np.isin(names, ("", "train"))
     if "test" not in set(names) and asked.test and len(data.names) and data.counts().min() >= 10:
-        names[names == "train"] = ""
-        data = split(data.with_images(split=names), {"train": 1 - asked.test, "test": asked.test}, seed=asked.seed)
-        names = data.field("split").astype(object)
-    names[names == ""] = "train"
-    data = data.with_images(split=names)
-    train_labels = data.cls[(names == "train") & (data.cls >= 0)]
-    kept = np.bincount(train_labels, minlength=max(1, len(data.names)))
+        data = carve(data, "test", asked.test, free, asked.seed, together)
+    else:
+        names[free] = "train"
+        data = data.with_images(split=names)
+    names = data.field("split")
+    free = (names == "train") & (data.cls >= 0)
+    kept = np.bincount(data.cls[free], minlength=max(1, len(data.names)))
     if "val" not in set(names) and not (asked.labels or asked.folds) and kept.min() >= HELD_OUT:
-        names[(names == "train") & (data.cls >= 0)] = ""
-        data = split(data.with_images(split=names), {"train": 0.8, "val": 0.2}, seed=asked.seed)
+        data = carve(data, "val", 0.2, free, asked.seed, together)
     return data
 
 
@@ -168,24 +204,40 @@ def _hidden(data: Dataset, asked: Request) -> tuple[Dataset, Vault]:
     return hide(data, rows)
 
 
-def _train_all(job: Job, visible: Dataset, vault: Vault, pixels: Pixels) -> None:
+def _train_all(job: Job, visible: Dataset, vault: Vault, pixels: Pixels, devices: int, cluster: str) -> None:
     """Choose, train every arm, and finish."""
+    new = not (job.run / "config.json").exists()
+    config = _choose(job, visible, pixels) if new else job.run.config
+    if devices > 1 or cluster:
+        launch.train(job.run, config, devices, cluster, job.listen)
+        new, config = False, job.run.config
+        job.seconds.clear()  # the first rank has noted its own
+        job = replace(job, listen=Silent())
+    bench, nets, unseen = trained(job, visible, pixels, config, new)
+    finish.finish(job, bench, vault, nets, unseen)
+
+
+@kept()
+def trained(
+    job: Job, visible: Dataset, pixels: Pixels, config: dict[str, Any], new: bool
+) -> tuple[Bench, dict[str, Net], finish.Unseen | None]:
+    """Time a few steps of a new run, then train every arm, or load those that are done; ranks call it together."""
     import lightning_fabric as lightning
 
-    run, asked = job.run, job.asked
+    run, asked, choices = job.run, job.asked, config["choices"]
     began = time.perf_counter()
-    new = not (run / "config.json").exists()
-    config = _choose(job, visible, pixels) if new else run.config
-    choices = config["choices"]
     visible = _labelled(visible, config["before"])
     fabric = _fabric(lightning, choices)
     bench = _bench(job, visible, pixels, choices, fabric)
     recipe = Recipe.of(config["recipe"])
     method = choose.compose(config["method"], config["settings"], recipe, asked.preset)
     if new:
-        recipe = _budget(job, bench, method, recipe, config)
-        run.write("environment.json", {**environment(), "threads": choices["threads"]})
+        job.listen.say("Timing a few steps, to choose the precision and how many steps there will be")
+        recipe = budget(bench, method, recipe, config, asked, lambda p: _fabric(lightning, {**choices, "precision": p}))
+        run.write("environment.json", {**environment(), "threads": choices["threads"], "processes": ranks.world_size()})
         run.write("config.json", config)
+    room(run, bench, method, recipe, config)
+    ranks.wait()  # nothing is trained before the choices are written
     job.stage("choose", began)
     for text in config["why"]:
         job.listen.say(text)
@@ -207,7 +259,7 @@ def _train_all(job: Job, visible: Dataset, vault: Vault, pixels: Pixels) -> None
         begun = time.perf_counter()
         unseen = out_of_fold(run, bench, method, recipe, asked.folds, metrics, job.listen.tick)
         job.stage("train folds", begun)
-    finish.finish(job, bench, vault, nets, unseen)
+    return bench, nets, unseen
 
 
 def _choose(job: Job, data: Dataset, pixels: Pixels) -> dict[str, Any]:
@@ -222,6 +274,9 @@ def _choose(job: Job, data: Dataset, pixels: Pixels) -> dict[str, Any]:
             fix="Put some images into one folder per class, or add labels.csv with columns image,class.",
         )
     rows = data.rows("split:train")
+    if not len(rows):
+        fix = "Put some images outside of the folders test/ and val/."
+        raise DataError("no image to train on: all are for testing", where=asked.data, fix=fix)
     traits = traits_of(data, pixels, rows)
     height, width = (int(np.median(pixels.index[f"whole_{k}"][pixels.good])) for k in ("height", "width"))
     side = choose.side_of(asked, width, height)
@@ -234,13 +289,14 @@ def _choose(job: Job, data: Dataset, pixels: Pixels) -> dict[str, Any]:
     net = asked.net or default_name(side, pixels.channels, asked.pretrained)
     start = "published weights" if asked.pretrained else asked.weights or "random weights"
     return {
-        "modicum": modicum.__version__, "request": asked.to_dict(), "method": names[-1], "before": names[:-1],
-        "settings": choose.settings_of(names[-1], asked), "recipe": recipe.to_dict(), "wraps": list(recipe.wraps),
-        "seed": asked.seed,
+        "format": FORMAT, "modicum": modicum.__version__, "request": asked.to_dict(), "method": names[-1],
+        "before": names[:-1], "settings": choose.settings_of(names[-1], asked), "recipe": recipe.to_dict(),
+        "wraps": list(recipe.wraps), "seed": asked.seed,
         "choices": {
-            "net": net, "side": side, "channels": pixels.channels, "cache": pixels.side, "flip": flip, "start": start,
+            "net": net, "side": side, "channels": pixels.channels, "cache": pixels.side, "pixels": pixels.home.name,
+            "flip": flip, "start": start,
             "device": choose.device_of(asked), "precision": "32-true", "threads": torch.get_num_threads(),
-            "augment": way(side), "layout": "channels_last" if net.startswith("tiny-") else "", "twins": asked.twins,
+            "augment": way(side), "layout": "", "twins": asked.twins,
         },
         "data": {
             "root": data.root or asked.data, "version": data.version, "classes": list(data.names), "images": len(data),
@@ -262,9 +318,11 @@ def _labelled(data: Dataset, before: list[str]) -> Dataset:
 def _fabric(lightning: Any, choices: Mapping[str, Any]) -> Any:
     import torch
 
-    torch.set_num_threads(int(choices["threads"]))
+    if ranks.world_size() == 1:  # a rank was started with its share
+        torch.set_num_threads(int(choices["threads"]))
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces every precision
-    fabric = lightning.Fabric(accelerator=choices["device"], devices=1, precision=choices["precision"])
+    where = [torch.cuda.current_device()] if choices["device"] == "cuda" else 1
+    fabric = lightning.Fabric(accelerator=choices["device"], devices=where, precision=choices["precision"])
     fabric.launch()
     return fabric
 
@@ -277,36 +335,3 @@ def _bench(job: Job, data: Dataset, pixels: Pixels, choices: Mapping[str, Any], 
         data, pixels, pool, choices["net"], choices["side"], choices["channels"], asked.seed, fabric,
         choices["augment"], choices["layout"], Path(asked.weights) if asked.weights else None, asked.pretrained,
     )  # fmt: skip
-
-
-def _budget(job: Job, bench: Bench, method: Learn, recipe: Recipe, config: dict[str, Any]) -> Recipe:
-    """Precision, steps and the twins' steps, by timing a few steps; written into config."""
-    import lightning_fabric as lightning
-
-    asked, choices = job.asked, config["choices"]
-    job.listen.say("Timing a few steps, to choose the precision and how many steps there will be")
-
-    def seconds(precision: str) -> float:
-        bench.fabric = _fabric(lightning, {**choices, "precision": precision})
-        return choose.timed(lambda: bench.loop(method, recipe), steps=8)
-
-    choices["precision"], said = choose.faster_precision(asked, seconds)
-    bench.fabric = _fabric(lightning, choices)
-    slow = choose.timed(lambda: bench.loop(method, recipe))
-    if asked.minutes and not asked.steps:
-        recipe = recipe.but(steps=choose.budget(asked.minutes, slow))
-    config["recipe"], config["why"] = recipe.to_dict(), [*config["why"], said, *bench.notes]
-    config["arms"] = [{"name": config["method"], "method": config["method"], "view": "weak", "steps": recipe.steps}]
-    twin = choose.baseline()
-    if asked.twins != "none" and config["method"] != twin:
-        quick = choose.timed(lambda: bench.loop(choose.compose(twin, {}, recipe, asked.preset), recipe))
-        steps = recipe.steps if asked.twins == "steps" else max(recipe.steps, round(recipe.steps * slow / quick))
-        for view in ("weak", "strong"):
-            config["arms"].append({"name": f"twin-{view}", "method": twin, "view": view, "steps": steps})
-        as_much = "as long as" if asked.twins == "time" else "as many steps as"
-        config["why"].append(
-            f"Labels-only twins train {steps:,} steps ({as_much} the method): "
-            f"a step takes {1e3 * quick:.1f} ms, the method's {1e3 * slow:.1f} ms."
-        )
-    choices["steps"] = recipe.steps
-    return recipe

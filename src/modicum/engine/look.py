@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modicum.core import registry
 from modicum.core.card import TRAITS
-from modicum.core.errors import SettingsError, did_you_mean
+from modicum.core.errors import DataError, SettingsError, did_you_mean
 from modicum.core.kinds import KINDS, Fact, facts
 from modicum.core.plan import Plans
 from modicum.core.plan import plan as search
 
 if TYPE_CHECKING:
     from modicum.core.dataset import Dataset
+    from modicum.data.formats import Fault
     from modicum.data.scan import Scan
 
 LOOKED = 1000  # images decoded to measure traits
 
 
-def scan(data: str | Path) -> Scan:
-    """What is in a folder, table or file of images: every image is decoded once; the faults of reading come first."""
+def scan(data: str | Path, fresh: bool = False, strict: bool = False) -> Scan:
+    """What is in a folder, table or file of images; the faults of reading come first.
+
+    What was seen is kept, and the next scan decodes only what changed.  fresh: decode everything again.  strict:
+    DataError at the first file or row that cannot be used.
+    """
+    from modicum.core.places import cache_home
     from modicum.data.read import read
     from modicum.data.scan import scan as look
 
-    found = read(data)
-    seen = look(found.data)
+    found = read(data, strict=strict)
+    seen = look(found.data, home=cache_home(), fresh=fresh, strict=strict)
     once = {(f.where, f.reason): f for f in (*found.faults, *seen.faults)}
     return replace(seen, faults=list(once.values()))
+
+
+def demand(faults: Sequence[Fault], where: str | Path) -> None:
+    """DataError where any file or row cannot be used: what `--strict` asks for."""
+    if faults:
+        first = f"{len(faults)} files or rows cannot be used; the first: {faults[0].where}: {faults[0].reason}"
+        fix = f"Mend or remove them (`modicum scan {where}` lists them), or leave out --strict."
+        raise DataError(first, where=where, fix=fix)
 
 
 def plan(want: str, have: str = "", data: str | Path = "", traits: str = "", best: int = 4) -> Plans:

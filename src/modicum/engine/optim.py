@@ -60,6 +60,9 @@ def restore(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor], plain:
         number, name = key.split(".", 1)
         state.setdefault(int(number), {})[name] = value.clone() if torch.is_tensor(value) else value
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    for parameter, values in optimiser.state.items():
+        if any(torch.is_tensor(v) and v.ndim and v.shape != parameter.shape for v in values.values()):
+            raise ValueError("the optimiser's state is of other parameters")
 
 
 @torch.no_grad()

@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from modicum.core.errors import SettingsError
 from modicum.core.settings import Settings, knob
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+CLASHES = (
+    ("steps", "minutes", "Give the one you mean: minutes are turned into steps."),
+    ("pretrained", "weights", "Give one: --weights starts from a file, --pretrained from what was published."),
+)
 
 
 @dataclass(frozen=True)
 class Request(Settings):
     """Settings of `modicum fit`.  Empty or 0 means: choose by the rules, and write down what was chosen.
 
-    settings: of the method, by name.  recipe: parts of its recipe, by dotted name, such as "optim.lr".
+    settings: of the method, by name.  recipe: parts of its recipe, by dotted name, such as "optim.lr".  Both may be
+    given as values or as the words of the command line; they are kept as words.
     """
 
     data: str = knob("", doc="folder, table or file of images, or sample:digits")
@@ -23,9 +31,9 @@ class Request(Settings):
     net: str = knob("", doc="network: tiny-conv, tiny-res:depth=16,width=2 or any timm name")
     weights: str = knob("", doc="safetensors file to start from")
     pretrained: bool = knob(False, doc="start from published weights (needs the hub)")
-    steps: int = knob(0, 0, doc="gradient steps of the method")
-    minutes: float = knob(0.0, 0, doc="time for the method's training; turned into steps once", unit="minutes")
-    batch: int = knob(0, 0, doc="labelled images a step")
+    steps: int = knob(0, 0, 10**12, doc="gradient steps of the method")
+    minutes: float = knob(0.0, 0, 10**6, doc="time for the method's training; turned into steps once", unit="minutes")
+    batch: int = knob(0, 0, 65536, doc="labelled images a step")
     side: int = knob(0, 0, 4096, doc="side of the network's input", unit="pixels")
     flip: str = knob("auto", doc="mirror images in training; auto = colour images only", choices=("auto", "yes", "no"))
     twins: str = knob(
@@ -41,7 +49,30 @@ class Request(Settings):
     precision: str = knob(
         "auto", doc="32 or bf16; auto = bf16 where it is measured to be faster", choices=("auto", "32", "bf16")
     )
-    device: str = knob("auto", doc="cpu, cuda, mps or auto")
-    checkpoint: float = knob(10.0, 0, doc="time between checkpoints", unit="seconds")
+    device: str = knob("auto", doc="where to train; auto = a GPU where there is one", choices=DEVICES)
+    checkpoint: float = knob(10.0, 0, 10**9, doc="time between checkpoints", unit="seconds")
     seed: int = knob(0, 0, doc="seed of every draw")
     export: bool = knob(True, doc="write model.onnx")
+
+    def __post_init__(self) -> None:
+        for name in ("settings", "recipe"):
+            given = getattr(self, name)
+            if isinstance(given, Mapping):
+                object.__setattr__(self, name, {k: _word(v) for k, v in given.items()})
+        try:
+            super().__post_init__()
+        except SettingsError as error:  # a person knows them as options
+            raise SettingsError(error.found, where=error.where.replace("Request.", "--"), fix=error.fix) from None
+        for one, other, fix in CLASHES:
+            if getattr(self, one) and getattr(self, other):
+                raise SettingsError(f"--{one} and --{other} contradict each other", where="fit", fix=fix)
+        if self.folds == 1:
+            fix = "Give 0 for none, or 2 to 20."
+            raise SettingsError("one fold would hold out all labels at once", where="--folds", fix=fix)
+
+
+def _word(value: object) -> object:
+    """A plain value as the command line writes it; anything else is left to be refused."""
+    if isinstance(value, list | tuple):
+        return "+".join(str(_word(v)) for v in value)
+    return str(value).lower() if isinstance(value, bool) else repr(value) if isinstance(value, int | float) else value

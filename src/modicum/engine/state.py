@@ -5,12 +5,19 @@ from __future__ import annotations
 import hashlib
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+STATE = {
+    "phase": range(10**6), "step": range(10**12), "optim": {str: {str: object}}, "made": {str: range(10**6)},
+    "total": range(10**15), "frozen": {str: str}, "kept": [str],
+}  # fmt: skip
+"""The form of a checkpoint's state."""
+ANEW = "Delete that folder: this training begins again, the rest of the run stays."
 
 
 def frozen(nets: nn.Module) -> list[str]:
@@ -43,29 +50,57 @@ def structure(nets: nn.Module) -> tuple[Any, ...]:
     return repr(nets), tuple(named), tuple(held)
 
 
+class Stop:
+    """Ctrl-C while something may not be left half done: `stop()` raises KeyboardInterrupt if one came; a second one is
+    raised at once.  hurried: a second one came, so nothing more is to be saved."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __call__(self) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+
+    @property
+    def hurried(self) -> bool:
+        """Whether it was asked for twice."""
+        return self.asked > 1
+
+    def note(self, number: int, frame: Any) -> None:
+        """The signal's handler."""
+        self.asked += 1
+        if self.hurried:
+            raise KeyboardInterrupt
+
+
 @contextmanager
-def waiting() -> Iterator[Callable[[], None]]:
-    """Ctrl-C is noted and raised when the function that is given is next called; a second one is raised at once.
+def waiting() -> Iterator[Stop]:
+    """Inside, the signals that would raise KeyboardInterrupt (Ctrl-C, SIGTERM in `terminable`) are noted by a Stop.
 
     Elsewhere than in the main thread, or where somebody else handles the signal, nothing is touched.
     """
-    asked: list[int] = []
-
-    def note(number: int, frame: Any) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    def let_through() -> None:
-        if asked:
-            raise KeyboardInterrupt
-
-    main = threading.current_thread() is threading.main_thread()
-    ours = main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if ours:
-        signal.signal(signal.SIGINT, note)
+    stop, ours = Stop(), []
+    if threading.current_thread() is threading.main_thread():
+        signals = signal.SIGINT, signal.SIGTERM
+        ours = [s for s in signals if signal.getsignal(s) is signal.default_int_handler]
+    for number in ours:
+        signal.signal(number, stop.note)
     try:
-        yield let_through
+        yield stop
+    finally:
+        for number in ours:
+            signal.signal(number, signal.default_int_handler)
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Inside, SIGTERM, which schedulers and `docker stop` send some time before they kill, is a Ctrl-C."""
+    main = threading.current_thread() is threading.main_thread()
+    ours = main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
     finally:
         if ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)

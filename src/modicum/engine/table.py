@@ -13,8 +13,10 @@ import torch
 from modicum.core.dataset import Dataset, Table
 from modicum.core.errors import DataError, RunError
 from modicum.core.net import Net
+from modicum.core.tables import bounded
 from modicum.data.cache import Pixels
 from modicum.data.images import resize, square
+from modicum.engine.images import images_of
 from modicum.models import files
 from modicum.runs.run import Run
 
@@ -32,6 +34,8 @@ class Finished:
     def open(folder: str | Path) -> Finished:
         """RunError where the folder holds no finished run."""
         run = Run.open(folder)
+        if not run.finished:
+            run.refuse_held()
         if not (run / "net.json").is_file():
             raise RunError(
                 "this run has no network yet",
@@ -39,21 +43,43 @@ class Finished:
                 fix="Repeat the `modicum fit` command that began it: it resumes.",
             )
         net, meta = files.load(run.folder)
-        return Finished(run, net.eval(), dict(meta), Dataset.load(run / "data"))
+        try:
+            data = Dataset.load(run / "data")
+        except DataError as error:
+            raise RunError(error.found, where=error.where, fix=error.fix) from None
+        return Finished(run, net.eval(), dict(meta), data)
 
     def pixels(self) -> Pixels:
         """The images of the run, from the cache (built again where it is gone)."""
-        from modicum.engine.fit import cache_home
-
-        return Pixels.build(self.data, cache_home(), self.run.config["choices"]["cache"])
+        return images_of(self.run, self.data)
 
     def table(self, expression: str = "all") -> Table:
         """Rows of the run that could be read, with `logits` (R,C) from predictions.parquet."""
-        kept = pq.read_table(self.run / "predictions.parquet", columns=["row", "logits"])
-        rows = kept["row"].to_numpy().astype(np.int64)
-        logits = np.stack(kept["logits"].to_numpy(zero_copy_only=False)).astype(np.float32)
+        file = self.run / "predictions.parquet"
+        try:
+            about = bounded(file)
+            if (about.metadata or {}).get(b"net") != self.meta["sha256"].encode():
+                raise ValueError("its logits are of another network than net.json")
+            if about.num_rows > len(self.data):
+                raise ValueError(f"{about.num_rows} rows for {len(self.data)} images")
+            kept = pq.read_table(file, columns=["row", "id", "logits"])
+            rows = kept["row"].to_numpy().astype(np.int64)
+            logits = np.stack(kept["logits"].to_numpy(zero_copy_only=False)).astype(np.float32)
+            if not self._fits(rows, kept["id"].to_numpy(zero_copy_only=False), logits):
+                raise ValueError("its rows are not those of data/")
+        except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow's own errors are ValueErrors
+            why = " ".join(str(error).split())[:160]
+            fix = "Restore the file, or train again with another --out."
+            raise RunError(f"missing or damaged: {why}", where=file, fix=fix) from None
         chosen = np.isin(rows, self.data.rows(expression))
         return Table(self.data, rows[chosen], {"logits": logits[chosen]})
+
+    def _fits(self, rows: np.ndarray, ids: np.ndarray, logits: np.ndarray) -> bool:
+        """Whether logits (R,C) of rows (R,) with these ids are of this data, each row once."""
+        if logits.shape != (len(rows), len(self.meta["classes"])) or not np.isfinite(logits).all():
+            return False
+        inside = rows.min(initial=0) >= 0 and rows.max(initial=-1) < len(self.data) and (np.diff(rows) > 0).all()
+        return bool(inside and (self.data.ids[rows] == ids).all())
 
     def with_features(self, table: Table, size: int = 256) -> Table:
         """The table with `features` (R,D), the head's input, from one pass."""
@@ -69,7 +95,7 @@ class Finished:
         """Images (h,w,c) of any size as the network's input (B,c,S,S) in [0,1]."""
         side, channels = int(self.meta["side"]), int(self.meta["channels"])
         if not images:
-            raise DataError("no image to look at", where="explain")
+            raise DataError("no image to look at", where="explain", fix="Give image files, or folders of them.")
         shorter = int(self.meta.get("shorter") or 0)
         done = [square(resize(i, shorter) if shorter else i, side, channels) for i in images]
         x = np.stack([d.astype(np.float32) / (65535 if d.dtype == np.uint16 else 255) for d in done])

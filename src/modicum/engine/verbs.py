@@ -9,9 +9,11 @@ import numpy as np
 
 from modicum.core import registry
 from modicum.core.dataset import Dataset, Table
-from modicum.core.errors import DataError, NeedsError
+from modicum.core.errors import DataError, NeedsError, did_you_mean
 from modicum.core.kinds import Fact
+from modicum.core.space import writing
 from modicum.data.images import decode
+from modicum.data.names import safe
 from modicum.data.read import read
 from modicum.engine.table import Finished
 
@@ -56,7 +58,7 @@ def explain(
     done = Finished.open(run)
     classes = list(done.meta["classes"])
     if target and target not in classes:
-        raise DataError(f"no class {target!r}", where="explain", fix=f"Classes: {', '.join(classes)}.")
+        raise DataError(f"no class {target!r}", where="explain", fix=did_you_mean(target, classes))
     found, arrays, faults = [], [], []
     for path in images_in(images):
         try:
@@ -64,13 +66,16 @@ def explain(
             found.append(path)
         except DataError as error:
             faults.append((str(path), error.found))
+    if not arrays:
+        what = f"none of {len(faults)} images can be read; the first: {faults[0][0]}: {faults[0][1]}"
+        raise DataError(what, where="explain", fix="Give other image files, or folders of them.")
     maps = capture(done.net, done.batch(arrays), classes.index(target) if target else None, (method,) if method else ())
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     drawn = next(iter(maps.maps.values()))[:, 0].numpy()
     for path, array, heat in zip(found, arrays, drawn, strict=True):
-        name = folder / f"{len(written):04d}-{path.stem}.png"
+        name = folder / f"{len(written):04d}-{safe(path.stem)[:60]}.png"  # 255 bytes are allowed
         name.write_bytes(beside(array, heat))
         written.append(name)
     return Explained(written, [classes[int(t)] for t in maps.targets[:, 0]], maps.warnings, faults)
@@ -89,6 +94,9 @@ def label(source: str | Path, method: str, settings: dict[str, Any] | None = Non
     _role(method, "label")
     if (Path(source) / "net.json").is_file():
         return made.label(filled(Finished.open(source), method, "all"))
+    if any(isinstance(need, Fact) and need.net for need in registry.card(method).needed):
+        fix = "Give the folder of a run that `modicum fit` finished."
+        raise NeedsError(f"{method} needs a trained network, and this is no run", where=source, fix=fix)
     data = read(source).data
     return made.label(Table(data, np.arange(len(data))))
 
@@ -96,11 +104,19 @@ def label(source: str | Path, method: str, settings: dict[str, Any] | None = Non
 def score(
     run: str | Path, method: str, settings: dict[str, Any] | None = None, rows: str = "all"
 ) -> tuple[Table, np.ndarray]:
-    """A score method's values for rows of a run: (table, float64 (R,)); the card says what larger means."""
+    """A score method's values for rows of a run: (table, float64 (R,)); the card says what larger means.
+
+    NaN where a row lacks what the method asks about; NeedsError where every row does, or there is none.
+    """
     made = registry.make(method, settings)
     _role(method, "score")
     table = filled(Finished.open(run), method, rows)
-    return table, made.score(table)
+    values = made.score(table)
+    if not np.isfinite(values).any():
+        needs = ", ".join(str(n) for n in registry.card(method).needs)
+        fix = f"{method} needs {needs}: choose other --rows." if len(values) else "Choose other --rows, such as all."
+        raise NeedsError(f"none of {len(values)} images for the rows {rows!r} has a score", where=run, fix=fix)
+    return table, values
 
 
 def select(
@@ -136,11 +152,16 @@ def evaluate(run: str | Path, data: str | Path | None = None) -> dict[str, Any]:
     classes = list(done.meta["classes"])
     unknown = sorted(set(found.names) - set(classes))
     if unknown:
-        raise DataError(f"the network knows no class {unknown[0]!r}", where=data, fix=f"Classes: {', '.join(classes)}.")
+        fix = f"{did_you_mean(unknown[0], classes)}  Rename its folder or rows, or leave them out."
+        raise DataError(f"the network knows no class {unknown[0]!r}", where=data, fix=fix)
     place = np.array([classes.index(n) for n in found.names] + [-1])
     cls = place[found.cls]
     rows = np.flatnonzero(cls >= 0)
     probs, good = _probabilities(done, found, rows)
+    if not len(good):
+        fix = "Give images in folders named like the classes, or a table with the columns image and class."
+        what = f"none of {len(rows)} labelled images can be read" if len(rows) else "no image has a class"
+        raise DataError(what, where=data, fix=fix)
     return measure(
         {str(done.run.config["method"]): probs},
         cls[rows[good]],
@@ -165,9 +186,10 @@ def _probabilities(done: Finished, data: Dataset, rows: np.ndarray, size: int = 
                 good.append(i)
             except DataError:
                 continue
-        with torch.no_grad():
-            out.append(done.net(done.batch(images)).logits.double().softmax(1).numpy())
-    return np.concatenate(out), np.array(good, np.int64)
+        if images:
+            with torch.no_grad():
+                out.append(done.net(done.batch(images)).logits.double().softmax(1).numpy())
+    return np.concatenate([np.empty((0, len(done.meta["classes"]))), *out]), np.array(good, np.int64)
 
 
 def export(run: str | Path, path: str | Path | None = None) -> dict[str, Any]:
@@ -192,7 +214,8 @@ def report(run: str | Path) -> Path:
 
     done = Finished.open(run)
     pixels = done.pixels()
-    return build(done.run.folder, lambda row: pixels.image(row))
+    with writing(done.run.folder, "the page"):
+        return build(done.run.folder, lambda row: pixels.image(row))
 
 
 def ids_of(source: str | Path) -> np.ndarray:

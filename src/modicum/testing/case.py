@@ -192,6 +192,7 @@ def _of_file(path: Path) -> Case:
     spec.loader.exec_module(module)
     own = [c for c in vars(module).values() if isinstance(c, type) and issubclass(c, Method) and c.__module__ == name]
     if len(own) != 1:
-        raise SettingsError(f"a method's file defines one Method, this one {len(own)}", where=path)
+        fix = "Move the others to files of their own, or import them."
+        raise SettingsError(f"a method's file defines one Method, this one {len(own)}", where=path, fix=fix)
     own[0].card = card
     return Case(card.name, card, own[0], path)

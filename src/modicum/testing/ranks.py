@@ -14,28 +14,30 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import torch
 from torch import Tensor
 
 from modicum.testing.case import Case
 from modicum.testing.results import BrokenError
-from modicum.testing.stand_ins import Alone, DoubleFeed
+from modicum.testing.stand_ins import DoubleFeed
 
-WORLD, STEPS, PATIENCE = 2, 4, 60.0
+WORLD, STEPS, BATCH, PATIENCE = 2, 10, 7, 60.0  # 7 images are shared as 4 and 3
 _SERVE = "import sys; from modicum.testing.ranks import serve; serve(int(sys.argv[1]), sys.argv[2])"
 
 
-def weights(case: Case, fabric: Alone) -> dict[str, Tensor]:
-    """Everything the nets hold after a few steps in float64."""
-    loop = case.loop(steps=STEPS, fabric=fabric, kind=DoubleFeed)
+def weights(case: Case, settings: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
+    """Every parameter and buffer of the nets, and every column, after some steps in float64."""
+    loop = case.loop(method=case.method(**settings or {}), recipe=case.recipe(STEPS, BATCH), kind=DoubleFeed)
     loop.nets.double()
     loop.run()
-    return {k: v.detach().double() for k, v in loop.nets.state_dict().items()}
+    held = {**dict(loop.nets.named_parameters()), **dict(loop.nets.named_buffers())}
+    return {k: v.detach().double() for k, v in {**held, **loop.feed.columns}.items()}
 
 
 @dataclass
@@ -67,8 +69,8 @@ class Pool:
         self.running = []
         shutil.rmtree(self.folder, ignore_errors=True) if self.folder != Path() else None
 
-    def train(self, case: Case) -> dict[str, Tensor]:
-        """What two ranks' nets hold; BrokenError if they fail or do not agree with each other."""
+    def train(self, case: Case, settings: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
+        """`weights` of two ranks; BrokenError if they fail or do not agree with each other."""
         from safetensors.torch import load_file
 
         if not self.running:
@@ -79,7 +81,7 @@ class Pool:
         timer.start()
         try:
             for process in self.running:
-                _put(process.stdin, {"method": name, "out": str(out)})
+                _put(process.stdin, {"method": name, "settings": settings or {}, "out": str(out)})
             said = [_get(process.stdout) for process in list(self.running)]
         finally:
             timer.cancel()
@@ -88,13 +90,13 @@ class Pool:
             self.stop()
             raise BrokenError(f"training on two ranks: {wrong[0]}")
         ours, theirs = (load_file(out.with_suffix(f".{rank}")) for rank in range(WORLD))
-        apart = [k for k in ours if not torch.equal(ours[k], theirs[k])]
+        apart = [k for k in ours if not torch.allclose(ours[k], theirs[k], 0, 0, equal_nan=True)]
         if apart:
             raise BrokenError(f"the two ranks hold different {apart[0]}")
         return ours
 
 
-def _put(pipe: IO[str] | None, job: dict[str, str]) -> None:
+def _put(pipe: IO[str] | None, job: dict[str, Any]) -> None:
     assert pipe is not None
     pipe.write(json.dumps(job) + "\n")
     pipe.flush()
@@ -127,7 +129,7 @@ def serve(rank: int, store: str) -> None:
     for line in sys.stdin:
         job, said = json.loads(line), ""
         try:
-            found = weights(Case.open(job["method"]), Alone(WORLD, rank))
+            found = weights(Case.open(job["method"]), job["settings"])
             save_file({k: v.contiguous().clone() for k, v in found.items()}, Path(job["out"]).with_suffix(f".{rank}"))
         except Exception as error:
             said = f"{type(error).__name__}: {error}"

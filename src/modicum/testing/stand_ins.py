@@ -9,18 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modicum.core.batch import Labels, Part
+from modicum.core.batch import Labels, View
 from modicum.data.feed import Feed
 from modicum.engine.arms import Bench
+from modicum.nn import ranks
 from modicum.testing import toy
 
 
 @dataclass(frozen=True)
 class Alone:
-    """What the loop asks of a launched Fabric: one CPU process, or a rank of several that have met already."""
+    """What the loop asks of a launched Fabric: the processor."""
 
-    world_size: int = 1
-    global_rank: int = 0
     half: bool = False
     device: torch.device = torch.device("cpu")
 
@@ -28,19 +27,12 @@ class Alone:
         """bfloat16 where `half`, else as it is."""
         return torch.autocast("cpu", torch.bfloat16) if self.half else nullcontext()
 
-    def all_reduce(self, x: Tensor, reduce_op: str = "sum") -> Tensor:
-        """The sum over ranks."""
-        x = x.clone()
-        torch.distributed.all_reduce(x)
-        return x
-
 
 class DoubleFeed(Feed):
     """Pixels in float64."""
 
-    def part(self, *given: Any) -> Part:
-        part = super().part(*given)
-        return replace(part, views={n: replace(v, pixels=v.pixels.double()) for n, v in part.views.items()})
+    def seen(self, *given: Any) -> dict[str, View]:
+        return {n: replace(v, pixels=v.pixels.double()) for n, v in super().seen(*given).items()}
 
 
 class GarbledFeed(Feed):
@@ -65,7 +57,7 @@ class ToyBench(Bench):
     def feed(self, views: Any) -> Feed:
         return self.kind(
             self.data, self.pixels, self.pool, views=views, side=self.side, seed=self.seed, device=self.fabric.device,
-            rank=self.fabric.global_rank, world=self.fabric.world_size,
+            rank=ranks.rank(), world=ranks.world_size(),
         )  # fmt: skip
 
 
