@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 _WHERE = {
     "demo": "modicum.engine.demo:demo",
     "scan": "modicum.engine.look:scan",
+    "convert": "modicum.data.convert:convert",
     "plan": "modicum.engine.look:plan",
     "fit": "modicum.engine.fit:fit",
     "predict": "modicum.deploy.predict:predict",
@@ -32,8 +33,8 @@ _WHERE = {
 }
 
 __all__ = [
-    "check", "demo", "evaluate", "explain", "export", "fit", "label", "methods", "plan", "predict", "report", "scan",
-    "score", "select",
+    "check", "convert", "demo", "evaluate", "explain", "export", "fit", "label", "methods", "plan", "predict", "report",
+    "scan", "score", "select",
 ]  # fmt: skip
 
 

@@ -122,7 +122,8 @@ def test_evaluate_prints_the_test_split_and_measures_other_data(
 
 
 def test_export_and_report_write_again(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = json.loads(said(capsys, "export", run, "--out", tmp_path / "again.onnx"))
+    assert "kB" in said(capsys, "export", run, "--out", tmp_path / "again.onnx")
+    found = json.loads(said(capsys, "export", run, "--out", tmp_path / "again.onnx", "--json"))
     assert found["largest_difference"] <= 1e-4 and (tmp_path / "again.onnx").stat().st_size == found["bytes"]
     (run / "report.html").unlink()
     said(capsys, "report", run)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
+import shutil
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from modicum.cli._screen import is_terminal
+from modicum.core.errors import SettingsError, did_you_mean
+
 FOLDER = Path(__file__).parent
 ORDER = (
-    "demo", "scan", "plan", "fit", "predict", "explain", "label", "score", "select", "evaluate", "export", "report",
-    "methods", "check", "new", "doctor",
+    "demo", "scan", "convert", "plan", "fit", "predict", "explain", "label", "score", "select", "evaluate", "export",
+    "report", "methods", "check", "new", "doctor",
 )  # fmt: skip
 
 
@@ -38,32 +42,30 @@ def function(verb: str) -> Callable[..., Any]:
 
 def build(words: Sequence[str] = ()) -> typer.Typer:
     """The application for one command line: the verb that `words` name is real, the others are lines of help."""
+    pretty = is_terminal(sys.stdout)
     app = typer.Typer(
-        no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
-    )
+        no_args_is_help=True, add_completion=False, rich_markup_mode="rich" if pretty else None,
+        context_settings=None if pretty else {"terminal_width": max(40, shutil.get_terminal_size((120, 24)).columns)},
+    )  # fmt: skip
     app.callback(help="Small models from few labels.")(_top)
     wanted = next((w for w in words if not w.startswith("-")), "")
+    if wanted and wanted not in verbs():
+        raise SettingsError(f"there is no verb {wanted!r}", fix=did_you_mean(wanted, verbs()))
     for verb in verbs():
         if verb == wanted:
-            app.command(verb)(_stoppable(function(verb)))
+            app.command(verb)(function(verb))
         else:
             app.command(verb, help=line(verb))(_absent)
     return app
 
 
-class Stopped(Exception):
-    """Ctrl-C inside a verb, carried past typer, which would turn it into a silent exit."""
-
-
-def _stoppable(verb: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(verb)
-    def run(*args: Any, **given: Any) -> Any:
-        try:
-            return verb(*args, **given)
-        except KeyboardInterrupt:
-            raise Stopped from None
-
-    return run
+def run(words: Sequence[str]) -> None:
+    """Run a command line; raises what the verb raises, typer's own exceptions among it."""
+    if "" in words:
+        raise SettingsError("an argument is empty", where=" ".join(words), fix="A variable of the shell is not set?")
+    command = typer.main.get_command(build(words))
+    with command.make_context("modicum", list(words)) as context:
+        command.invoke(context)
 
 
 def _absent() -> None:

@@ -1,13 +1,17 @@
-"""Progress of a job: bars with rate and remaining time on a terminal, plain lines elsewhere."""
+"""Progress of a job: bars with rate and remaining time on a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
-from modicum.cli._screen import screen
+from modicum.cli._ends import Stopped
+from modicum.cli._screen import is_terminal, screen
+from modicum.core.errors import visible
 
 EVERY = 10.0  # seconds between plain lines
 
@@ -24,7 +28,9 @@ class Teller:
 
     def say(self, text: str) -> None:
         """A line with the seconds since the start."""
-        self.console.print(f"[dim]{time.monotonic() - self.begun:6.1f} s[/dim]  {_plain(text)}")
+        from rich.text import Text
+
+        self.console.print(Text.assemble((f"{time.monotonic() - self.begun:6.1f} s", "dim"), "  ", visible(text)))
 
     def tick(self, arm: str, done: int, total: int, values: Mapping[str, float]) -> None:
         """A step of an arm."""
@@ -43,21 +49,10 @@ class Teller:
             self.say(f"{arm}: step {done:,} of {total:,}, {rate:.0f} steps/s, {left:.0f} s left  {numbers}".rstrip())
 
 
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
-
-
 @contextmanager
-def telling() -> Iterator[Teller]:
-    """A Teller whose bars are gone when the job ends."""
+def telling(out: str) -> Iterator[Teller]:
+    """A Teller whose bars are gone when the job ends.  Ctrl-C is told with what the run in `out` keeps."""
     from rich import progress
-
-    teller = Teller()
-    if not teller.console.is_terminal:
-        yield teller
-        return
 
     class Rate(progress.ProgressColumn):
         """Steps a second; nothing before the first."""
@@ -65,9 +60,28 @@ def telling() -> Iterator[Teller]:
         def render(self, task: progress.Task) -> str:  # type: ignore[override]
             return f"{task.speed:.0f} steps/s" if task.speed else ""
 
+    teller = Teller()
     columns = (
-        progress.TextColumn("{task.description:>14}"), progress.BarColumn(), progress.MofNCompleteColumn(),
-        Rate(), progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.description:>14}", markup=False), progress.BarColumn(),
+        progress.MofNCompleteColumn(), Rate(), progress.TimeRemainingColumn(),
     )  # fmt: skip
-    with progress.Progress(*columns, console=teller.console) as teller.bar:
-        yield teller
+    try:
+        if not is_terminal(teller.console.file):
+            yield teller
+            return
+        with progress.Progress(*columns, console=teller.console) as teller.bar:
+            yield teller
+    except KeyboardInterrupt:
+        raise Stopped(kept(Path(out))) from None
+
+
+def kept(folder: Path) -> str:
+    """What an interrupted run keeps, and how to go on."""
+    if not (folder / "config.json").is_file():
+        return "nothing was trained yet; the same command starts again"
+    found = sorted(folder.glob("arms/*/checkpoints/at-*/state.json"))
+    where = ""
+    if found:
+        with suppress(OSError, ValueError, KeyError):
+            where = f" ({found[-1].parents[2].name} up to step {json.loads(found[-1].read_bytes())['total']:,})"
+    return f"{folder} keeps what was trained{where}; the same command goes on from there"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
+
+from modicum.runs.run import Run
 
 
 def percent(value: Any) -> str:
@@ -21,13 +22,14 @@ def points(value: Any) -> str:
 
 def accuracies(folder: Path) -> list[str]:
     """A line an arm: test accuracy with its interval, and the gain over the better twin."""
-    found = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    found = Run(folder).read("evaluation.json")
     lines = [f"{name:>18}  {percent(arm['accuracy'])}" for name, arm in found["arms"].items()]
     gain = found.get("gain")
     if gain:
         lines.append(f"{'gain':>18}  {points(gain['accuracy'])} over {gain['over']}")
         lines.append("Twins are the same network trained on the labels alone, with weak or with strong augmentation.")
-    return [*lines, found["verdict"]["sentence"]]
+    copies = found.get("copies") or {"images": 0}
+    return [*lines, found["verdict"]["sentence"], *([copies["sentence"]] if copies["images"] else [])]
 
 
 def summary(folder: Path) -> list[str]:

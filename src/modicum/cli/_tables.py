@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modicum.core.errors import SettingsError
+from modicum.core.disk import whole
+from modicum.core.errors import MachineError, SettingsError
+from modicum.data.names import guard
 
 if TYPE_CHECKING:
     from modicum.core.dataset import Dataset
@@ -15,37 +18,53 @@ if TYPE_CHECKING:
 
 def settings(pairs: Sequence[str] | None, option: str = "--set") -> dict[str, str]:
     """`--set a=1 --set b=2` -> {"a": "1", "b": "2"}."""
-    out = {}
+    out: dict[str, str] = {}
     for pair in pairs or ():
         name, equals, value = pair.partition("=")
-        if not equals:
-            raise SettingsError(f"{pair!r} has no value", where=option, fix=f"Write {option} name=value.")
+        if not equals or not name.strip():
+            lacks = "value" if not equals else "name"
+            raise SettingsError(f"{pair!r} has no {lacks}", where=option, fix=f"Write {option} name=value.")
+        if name in out:
+            raise SettingsError(f"{name!r} is set twice: {out[name]!r} and {value!r}", where=option, fix="Set it once.")
         out[name] = value
     return out
 
 
-def guarded(cell: object) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    text = str(cell)
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") and not _number(text) else text
+def place(out: str, *endings: str) -> Path:
+    """Where `--out` may be written, found out before the work and not after it.  endings: which are allowed, '' = any.
+
+    SettingsError for a folder, another ending, or a file where a folder must be; MachineError where nobody may write.
+    """
+    path = Path(out)
+    if path.is_dir():
+        fix = f"Name a file in it, such as {path / ('out' + (endings[0] if endings else '.csv'))}."
+        raise SettingsError("a folder, where a file is to be written", where=f"--out {out}", fix=fix)
+    if endings and path.suffix.lower() not in endings:
+        fix = f"Name a file that ends in {' or '.join(endings)}."
+        raise SettingsError(f"{path.suffix or 'a name without ending'} is not written", where=f"--out {out}", fix=fix)
+    free_to_write(path.parent)
+    return path
 
 
-def _number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def free_to_write(folder: Path) -> None:
+    """SettingsError where a part of a folder's path is a file; MachineError where it cannot be made or written to."""
+    there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise SettingsError("a file, where a folder must be", where=there, fix="Choose another --out.")
+    if not os.access(there, os.W_OK):
+        fix = "Choose another --out, or change who may write there."
+        raise MachineError("the folder cannot be written", where=there, fix=fix)
 
 
 def write_rows(path: str, heads: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
-    """A CSV file; returns how many rows."""
-    count = 0
-    with Path(path).open("w", newline="", encoding="utf-8") as file:
+    """A CSV file, whole or not at all, and the folders above it; returns how many rows."""
+    count, target = 0, Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with whole(target) as making, making.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(heads)
         for row in rows:
-            writer.writerow([guarded(c) for c in row])
+            writer.writerow([guard(str(c)) for c in row])
             count += 1
     return count
 

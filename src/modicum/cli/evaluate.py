@@ -6,29 +6,29 @@ from typing import Annotated
 
 import typer
 
+from modicum.cli._screen import Json, put_json, say
+
 
 def evaluate(
     run: Annotated[str, typer.Argument(help="A run's folder.")],
     data: Annotated[str, typer.Option(help="Other labelled images (default: the run's test split).")] = "",
-    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Print a run's measures, or measure it on other labelled images."""
-    import json as writer
-
     from modicum.cli._summary import percent, points
     from modicum.engine.verbs import evaluate as measure
 
     found = measure(run, data or None)
     if json:
-        typer.echo(writer.dumps(found, indent=1))
+        put_json(found)
         return
     for name, arm in found["arms"].items():
-        typer.echo(name)
+        say(name)
         for metric, about in found["metrics"].items():
             value = arm.get(metric)
             if value and value[0] is not None:
                 plain = f"{value[0]:.3f} ({value[1]:.3f} to {value[2]:.3f})"
-                typer.echo(f"  {about['title']:<24} " + (plain if metric in ("nll", "brier") else percent(value)))
+                say(f"  {about['title']:<24} " + (plain if metric in ("nll", "brier") else percent(value)))
     if found.get("gain"):
-        typer.echo(f"gain over {found['gain']['over']}: {points(found['gain']['accuracy'])}")
-    typer.echo(found["verdict"]["sentence"])
+        say(f"gain over {found['gain']['over']}: {points(found['gain']['accuracy'])}")
+    say(found["verdict"]["sentence"])

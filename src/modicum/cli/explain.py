@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from modicum.cli._screen import say
+from modicum.cli._tables import free_to_write
 
 
 def explain(
@@ -15,12 +19,13 @@ def explain(
     target: Annotated[str, typer.Option(help="Class to explain (default: the most probable).")] = "",
 ) -> None:
     """Draw where a trained network looks."""
+    free_to_write(Path(out))
     from modicum.engine.verbs import explain as draw
 
     done = draw(run, list(images), out, method, target)
     for path, name in zip(done.files, done.classes, strict=True):
-        typer.echo(f"{path}\t{name}")
+        say(path, name)
     for text in done.warnings:
-        typer.echo(f"careful: {text}", err=True)
+        say(f"careful: {text}", err=True)
     for where, reason in done.faults:
-        typer.echo(f"skipped {where}: {reason}", err=True)
+        say(f"skipped {where}: {reason}", err=True)

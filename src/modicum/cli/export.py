@@ -6,14 +6,26 @@ from typing import Annotated
 
 import typer
 
+from modicum.cli._screen import Json, put_json, say
+from modicum.cli._tables import place
+
 
 def export(
     run: Annotated[str, typer.Argument(help="A run's folder.")],
     out: Annotated[str, typer.Option(help="Where to (default: model.onnx in the run).")] = "",
+    json: Json = False,
 ) -> None:
     """Write a run's network as one ONNX file, compared with the original on real images."""
-    import json
+    from pathlib import Path
 
+    if out:
+        place(out, ".onnx")
     from modicum.engine.verbs import export as write
 
-    typer.echo(json.dumps(write(run, out or None), indent=1))
+    found = write(run, out or None)
+    if json:
+        put_json(found)
+        return
+    say(f"{out or Path(run) / 'model.onnx'}: {found['bytes'] / 1e3:,.0f} kB, {found['parameters']:,} parameters")
+    same = f"logits agree with the network to {found['largest_difference']:.1e} on {found['images']} images"
+    say(f"{same}; {found['latency_ms']['median']:.2f} ms an image on one thread")

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from modicum.cli._screen import say
+
 
 def fit(
     data: Annotated[str, typer.Argument(help="Folder, table or file of images, or sample:digits.")],
@@ -28,7 +30,10 @@ def fit(
     flip: Annotated[str, typer.Option(help="Mirror images in training: auto (colour only), yes, no.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, 32 or bf16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    devices: Annotated[int, typer.Option(help="Processes that share each batch: one a GPU.", min=1)] = 1,
+    cluster: Annotated[str, typer.Option(help="Run the processes by Ray: local, auto or HOST:PORT.")] = "",
     seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop if any file or row cannot be used.")] = False,
     export: Annotated[bool, typer.Option(help="Write model.onnx.")] = True,
 ) -> None:
     """Train, measure, explain and export a classifier from a folder of images."""
@@ -36,7 +41,7 @@ def fit(
     from modicum.cli._summary import summary
     from modicum.cli._tables import settings
 
-    with telling() as teller:
+    with telling(out) as teller:
         teller.say("Loading PyTorch")
         from modicum.engine.fit import fit as run_fit
 
@@ -44,7 +49,7 @@ def fit(
             data, out, teller, method=method, settings=settings(set_), recipe=settings(recipe, "--recipe"),
             preset=preset, minutes=minutes, steps=steps, batch=batch, net=net, side=side, pretrained=pretrained,
             weights=weights, twins=twins, labels=labels, test=test, folds=folds, flip=flip, precision=precision,
-            device=device, seed=seed, export=export,
+            device=device, devices=devices, cluster=cluster, seed=seed, strict=strict, export=export,
         )  # fmt: skip
     for line in summary(run.folder):
-        typer.echo(line)
+        say(line)

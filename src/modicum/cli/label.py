@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from modicum.cli._screen import say
+
 
 def label(
     method: Annotated[str, typer.Argument(help="Label method: see `modicum methods --role label`.")],
@@ -14,8 +16,9 @@ def label(
     set_: Annotated[list[str] | None, typer.Option("--set", help="A setting of the method: --set least=0.9.")] = None,
 ) -> None:
     """Make labels: from annotators' votes, or from a trained network's confident guesses."""
-    from modicum.cli._tables import settings, write_labels
+    from modicum.cli._tables import place, settings, write_labels
     from modicum.engine.verbs import label as make
 
+    place(out)
     count = write_labels(make(source, method, settings(set_)), out, source)
-    typer.echo(f"{count:,} labels: {out}")
+    say(f"{count:,} labels: {out}")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from modicum.cli._screen import Json, fill, grid, put_json, say, screen
+
 if TYPE_CHECKING:
     from modicum.core.card import Card
     from modicum.core.kinds import Fact
@@ -19,18 +21,17 @@ def methods(
     ] = "",
     needs: Annotated[str, typer.Option(help="Only methods that can use these facts, e.g. tags,boxes@other.")] = "",
     makes: Annotated[str, typer.Option(help="Only methods that make this fact, e.g. net:class.")] = "",
-    json: Annotated[bool, typer.Option("--json", help="Print cards as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """List the methods, what they need and what they make."""
     from modicum.core.kinds import facts
 
     found = [c for c in _cards(name, role) if _needs(c, facts(needs)) and _makes(c, facts(makes))]
     if json:
-        from json import dumps
-
-        typer.echo(dumps([_plain(c) for c in found], indent=2))
+        put_json([_plain(c) for c in found])
     elif name:
-        typer.echo("\n".join(_lines(found)))
+        for line in _lines(found):
+            say(line)
     else:
         _table(found)
 
@@ -81,22 +82,12 @@ def _lines(cards: list[Card]) -> list[str]:
 
 
 def _table(cards: list[Card]) -> None:
-    from modicum.cli._screen import grid, screen
-
     out = screen()
     if not cards:
         out.print("No method fits.")
         return
     table = grid("method", "role", "needs", "makes", "suits", "cost", "title")
     for c in cards:
-        cost = f"{c.cost:g}"
-        table.add_row(
-            c.name,
-            c.role,
-            need_text(c.needs),
-            ", ".join(c.makes),
-            ", ".join(c.suits),
-            cost,
-            f"{c.title} ({c.year})" if c.year else c.title,
-        )
+        title = f"{c.title} ({c.year})" if c.year else c.title
+        fill(table, c.name, c.role, need_text(c.needs), ", ".join(c.makes), ", ".join(c.suits), f"{c.cost:g}", title)
     out.print(table)

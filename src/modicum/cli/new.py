@@ -8,6 +8,9 @@ from typing import Annotated
 
 import typer
 
+from modicum.cli._screen import say
+from modicum.cli._tables import free_to_write
+
 
 def new(
     what: Annotated[str, typer.Argument(help="method or trust.")],
@@ -28,13 +31,14 @@ def new(
     if role not in ROLES:
         raise SettingsError(f"there is no role {role!r}", where="--role", fix=did_you_mean(role, ROLES))
     _checked(family, "--family")
+    free_to_write(into)
     file, test, package = _places(what, _checked(name, "NAME"), family, into)
     words = {"name": name, "Class": _camel(name), "package": package}
     texts = _templates.trust(words) if what == "trust" else _templates.method(role, words)
     _write({file: texts[0], test: texts[1]})
     for path in (file, test):
-        typer.echo(f"wrote {path}")
-    typer.echo(f"next: pytest -n 0 {test}" + (f" && modicum check {name}" if what == "method" else ""))
+        say(f"wrote {path}")
+    say(f"next: pytest -n 0 {test}" + (f" && modicum check {name}" if what == "method" else ""))
 
 
 def _checked(name: str, where: str) -> str:

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from modicum.cli._screen import Json, put_json, say
+
 
 def plan(
     want: Annotated[
@@ -15,9 +17,15 @@ def plan(
     data: Annotated[str, typer.Option(help="Read what you have from a folder or table instead.")] = "",
     traits: Annotated[str, typer.Option(help="What the data are like, e.g. few,tail (measured with --data).")] = "",
     best: Annotated[int, typer.Option(help="How many ways to show.", min=1, max=20)] = 4,
+    json: Json = False,
 ) -> None:
     """Find the ways from the labels you have to what you want."""
     from modicum.core.plan import explain_plan
     from modicum.engine.look import plan as search
 
-    typer.echo(explain_plan(search(want, have, data, traits, best)))
+    found = search(want, have, data, traits, best)
+    if json:
+        put_json(found.to_dict())
+        return
+    for line in explain_plan(found).splitlines():
+        say(line)

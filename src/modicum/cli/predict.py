@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
+
+from modicum.cli._screen import say
+from modicum.cli._tables import place
 
 
 def predict(
@@ -12,27 +16,42 @@ def predict(
     images: Annotated[list[str], typer.Argument(help="Image files or folders.")],
     out: Annotated[str, typer.Option(help="Write a .csv or .parquet file instead of printing.")] = "",
     batch: Annotated[int, typer.Option(help="Images at a time.", min=1)] = 64,
+    cluster: Annotated[str, typer.Option(help="Spread the work by Ray: local, auto or HOST:PORT.")] = "",
 ) -> None:
     """Classify images with a trained model, without PyTorch."""
     from pathlib import Path
 
     from modicum.core.errors import DataError
-    from modicum.deploy.predict import predict as run
+    from modicum.deploy.predict import Prediction
+    from modicum.deploy.predict import predict as alone
 
-    kept, good, bad = [], 0, 0
-    for p in run(model, images, batch):
-        good, bad = good + (not p.fault), bad + bool(p.fault)
-        if out:
-            kept.append(p)
-        elif p.fault:
-            typer.echo(f"skipped {p.id}: {p.fault}", err=True)
-        else:
-            typer.echo(f"{p.id}\t{p.name}\t{p.confidence:.3f}")
-    if not good:
-        fix = "Give image files, or folders of them."
-        raise DataError("no image could be classified", where=", ".join(images), fix=fix)
+    if out:
+        place(out, ".csv", ".parquet")
+    if cluster:
+        from modicum.engine.cluster import predict as spread
+
+        answers = spread(model, images, batch, cluster)
+    else:
+        answers = alone(model, images, batch)
+    good = 0
+
+    def told() -> Iterator[Prediction]:
+        nonlocal good
+        for p in answers:
+            good += not p.fault
+            if p.fault and not out:
+                say(f"skipped {p.id}: {p.fault}", err=True)
+            yield p
+        if not good:
+            fix = "Give image files, or folders of them."
+            raise DataError("no image could be classified", where=", ".join(images), fix=fix)
+
     if out:
         from modicum.deploy.predictions import write
 
-        write(kept, Path(out))
-        typer.echo(f"{good:,} images classified, {bad} could not be read: {out}")
+        count = write(told(), Path(out))
+        say(f"{good:,} images classified, {count - good} could not be read: {out}")
+        return
+    for p in told():
+        if not p.fault:
+            say(p.id, p.name, f"{p.confidence:.3f}")

@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
+from modicum.cli._screen import say
+
 
 def report(run: Annotated[str, typer.Argument(help="A run's folder.")]) -> None:
     """Write a run's report page again."""
     from modicum.engine.verbs import report as write
 
-    typer.echo(write(run))
+    say(write(run))

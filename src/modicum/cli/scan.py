@@ -6,31 +6,30 @@ from typing import Annotated
 
 import typer
 
+from modicum.cli._screen import Json, put_json, say
+
 
 def scan(
     data: Annotated[str, typer.Argument(help="Folder, table or file of images, or sample:digits.")],
-    json: Annotated[bool, typer.Option("--json", help="Print everything found as JSON.")] = False,
+    json: Json = False,
     strict: Annotated[bool, typer.Option(help="Exit with an error if any file or row cannot be used.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Decode all images again, also unchanged ones.")] = False,
 ) -> None:
     """Look at a folder: images, labels, faults, duplicates, and what kind of problem it is."""
-    import json as writer
-
-    from modicum.core.errors import DataError
+    from modicum.engine.look import demand
     from modicum.engine.look import scan as look
 
-    seen = look(data)
+    seen = look(data, fresh=fresh)
     faults = seen.faults
     if json:
         listed = [{"where": f.where, "reason": f.reason} for f in faults]
-        typer.echo(writer.dumps({**seen.to_dict(), "faults": listed}, indent=1))
+        put_json({**seen.to_dict(most=len(seen.data)), "faults": listed})
     else:
         for line in seen.lines():
-            typer.echo(line)
+            say(line)
         for fault in faults[:20]:
-            typer.echo(f"  skipped {fault.where}: {fault.reason}")
+            say(f"  skipped {fault.where}: {fault.reason}")
         if len(faults) > 20:
-            typer.echo(f"  ... and {len(faults) - 20} more: `modicum scan {data} --json` lists them")
-    if strict and faults:
-        raise DataError(
-            f"{len(faults)} files or rows cannot be used", where=data, fix="Mend or remove them, or leave out --strict."
-        )
+            say(f"  ... and {len(faults) - 20} more: `modicum scan {data} --json` lists them")
+    if strict:
+        demand(faults, data)

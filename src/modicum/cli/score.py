@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from modicum.cli._screen import say
+
 
 def score(
     method: Annotated[str, typer.Argument(help="Score method: see `modicum methods --role score`.")],
@@ -18,16 +20,19 @@ def score(
     """Give each image of a run a number: uncertainty, suspicion of a wrong label."""
     import numpy as np
 
-    from modicum.cli._tables import settings, write_rows
+    from modicum.cli._tables import place, settings, write_rows
     from modicum.core.registry import card
     from modicum.engine.verbs import score as measure
 
+    if out:
+        place(out)
     table, values = measure(run, method, settings(set_), rows)
     ids = table.data.ids[table.rows]
     order = np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable")
-    typer.echo(f"# larger = {card(method).higher}")
-    for i in order[:top]:
-        typer.echo(f"{ids[i]}\t{values[i]:.4f}")
+    say(f"# larger = {card(method).higher}")
+    for i in order[: min(top, int(np.isfinite(values).sum()))]:
+        say(ids[i], f"{values[i]:.4f}")
     if out:
-        write_rows(out, ("image", "score"), ((ids[i], f"{values[i]:.6g}") for i in order))
-        typer.echo(f"{len(order):,} scores: {out}")
+        texts = ("" if np.isnan(values[i]) else f"{values[i]:.6g}" for i in order)
+        write_rows(out, ("image", "score"), zip(ids[order], texts, strict=True))
+        say(f"{len(order):,} scores: {out}")
