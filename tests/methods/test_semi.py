@@ -87,7 +87,7 @@ def test_the_slow_head_is_what_strong_views_are_scored_with() -> None:
     target = at.loop.method.guess(nets, at.batch["u"], at.clock).target
     z = h @ slow.T + nets["slow"].bias
     wanted = sum(math.log(sum(math.exp(v - row[t]) for v in row)) for row, t in zip(z.tolist(), target.tolist()))
-    assert float(found.total) == pytest.approx(wanted, rel=1e-3)
+    assert found.total.item() == pytest.approx(wanted, rel=1e-3)
     at.loop.method.after_step(nets, at.clock)
     assert torch.allclose(nets["slow"].weight, 0.9 * slow + 0.1 * fast, atol=1e-6)
 

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -38,6 +38,14 @@ ROOM = 60.0  # seconds in which it must have room for the workers
 TRIES = 3  # times that a worker may be lost with the same work
 BLOCK = 16  # batches that a worker is handed at once
 
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
+ALONE = {
+    **QUIET,
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray's word for: listen to this machine alone
+    # Ray asks the clouds' metadata addresses whose machine this is, whatever is said of statistics: by plain http,
+    # which then leads nowhere.
+    "http_proxy": "http://127.0.0.1:9", "no_proxy": "127.0.0.1,localhost",
+}  # fmt: skip
 _PROBE = "import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR')"
 
 
@@ -47,25 +55,40 @@ def cluster(address: str, workers: int = 0) -> Iterator[Any]:
     one that runs.  workers: for how many a local one has cores at least.  NeedsError, MachineError: in plain words.
     """
     local = address == "local"
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if local and "ray" not in sys.modules:
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's word for: listen to this machine alone
-    try:
-        import ray
-    except ImportError:
-        fix = "Install it: pip install 'modicum[cluster]'"
-        raise NeedsError("Ray is not installed", where="--cluster", fix=fix) from None
-    if not local:
-        reach(address)
-    here: dict[str, Any] = {"num_cpus": max(workers, cores().usable), "include_dashboard": False} if local else {}
-    found: Any = ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **here)
+    with variables(ALONE if local else QUIET):
+        try:
+            import ray
+        except ImportError:
+            fix = "Install it: pip install 'modicum[cluster]'"
+            raise NeedsError("Ray is not installed", where="--cluster", fix=fix) from None
+        if not local:
+            reach(address)
+        here: dict[str, Any] = {"num_cpus": max(workers, cores().usable), "include_dashboard": False} if local else {}
+        try:
+            found: Any = ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **here)
+        except Exception as error:  # Ray raises bare ones
+            why, fix = " ".join(str(error).split())[:200], "The logs in its session folder say more."
+            raise MachineError(f"Ray did not start: {why}", where=f"--cluster {address}", fix=fix) from None
     try:
         if local and found.address_info["node_ip_address"] not in ("127.0.0.1", "::1"):
-            fix = "Import modicum before ray, or set RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0."
+            fix = "Ray was imported before: leave that to Modicum, or set RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0."
             raise MachineError("Ray would listen to the network", where="--cluster local", fix=fix)
         yield ray
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def variables(names: Mapping[str, str]) -> Iterator[None]:
+    """Inside, the environment has these variables; processes that are started there keep them."""
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(names)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            os.environ.update({} if value is None else {name: value})
 
 
 def reach(address: str) -> None:
