@@ -66,6 +66,7 @@ class Collect:
     """A pass over a stream without gradient: `fn(nets, batch) -> (B, ...)` fills the column `into`; the batch is
     `batch["all"]`.  Later phases choose rows by the column and find it in `Part.columns`.
 
+    draw: passes of other numbers see other draws of a view that moves.
     `mode="train"` runs the nets in train mode (to refresh batch-norm statistics).  `into=""` keeps no column: what `fn`
     finds is then left in buffers (importances), where a Change can read it.
     """
@@ -76,6 +77,7 @@ class Collect:
     mode: str = "eval"
     name: str = "collect"
     at: str = ""
+    draw: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from modicum.core import draws, form
 from modicum.core.errors import ModicumError, NeedsError, RunError
 from modicum.core.loss import Loss
-from modicum.core.method import Learn
+from modicum.core.method import Learn, Wrap
 from modicum.core.net import Nets, scope
 from modicum.core.program import Change, Clock, Collect, Info, Phase, Program, Train
 from modicum.core.recipe import Recipe
@@ -74,6 +74,9 @@ class Loop:
         for size in (s.size for p in trains for s in p.streams.values() if s.size < ranks.world_size()):
             found = f"{size} images a step cannot be shared by {ranks.world_size()} processes"
             raise NeedsError(found, where=self.arm, fix="Give a larger --batch or fewer --devices.")
+        if isinstance(self.method, Wrap) and not self.total:
+            name, fix = self.method.card.name, "Leave the wrapper out: --recipe wraps="
+            raise NeedsError(f"{name} goes around gradient steps, and the method takes none", where=self.arm, fix=fix)
         shareable(self.nets)
         self.optimisers: dict[int, list[torch.optim.Optimizer]] = {}
         self.made: dict[int, int] = {}  # lane -> the phase its optimisers were made for
@@ -168,7 +171,7 @@ class Loop:
         self.seeded(number, 0, 0)
         with torch.no_grad(), self.fabric.autocast():
             for some in batches[ranks.rank() :: ranks.world_size()] if shared else batches:
-                part = next(self.feed.sweep(some, phase.stream.size, phase.stream.views))
+                part = next(self.feed.sweep(some, phase.stream.size, phase.stream.views, phase.draw))
                 with ranks.apart():
                     got = self.call(phase.fn)(nets, {"all": self.laid_out(part)})
                 if phase.into:

@@ -22,12 +22,21 @@ from modicum.core.space import writing
 from modicum.models import doors
 from modicum.models.weights import digest, not_finite, read_weights
 from modicum.nn.cosine import cosine_head
+from modicum.nn.probe import neighbours_head, probe_head
+from modicum.nn.stages import patched, placed
 from modicum.nn.sum import Sum
 
 FORMAT = 1
 MOST = 4 * 2**20
 EDITS: dict[str, Callable[[Net, dict[str, Any]], Net]] = {
     "cosine-head": lambda net, given: cosine_head(net, float(given["scale"])),
+    "probe-head": lambda net, given: probe_head(net, str(given["norm"])),
+    "neighbours-head": lambda net, given: neighbours_head(
+        net, int(given["rows"]), int(given["k"]), str(given["metric"]), str(given["weights"]),
+        float(given["temperature"]),
+    ),
+    "patches": lambda net, given: patched(net, given["grids"]),
+    "places": lambda net, given: placed(net),
 }
 """Structural edits by name: (net, arguments) -> net, run on the meta device.  `spec["edits"]` lists {"edit", ...}."""
 
@@ -110,7 +119,7 @@ def saveable(net: Net, classes: Sequence[str] = ()) -> dict[str, Any]:
 
 def load(folder: Path) -> tuple[Net, Meta]:
     """The network of a folder, in eval mode on the CPU, and its net.json.  The global generator is not touched."""
-    meta = _read_page(folder)
+    meta = read_page(folder)
     path = folder / "net.safetensors"
     if path.is_file() and digest(path) != meta["sha256"]:
         raise ModelError(
@@ -151,7 +160,7 @@ def _left_behind(net: Net) -> bool:
     return any(isinstance(t, torch.Tensor) and t.is_meta for t in held)
 
 
-def _read_page(folder: Path) -> Meta:
+def read_page(folder: Path) -> Meta:
     """net.json: its form, and the parts that reach a constructor: names that exist, numbers within bounds."""
     meta = form.load(folder / "net.json", _FORM, ModelError, _AGAIN, format=FORMAT, most=MOST)
     if meta["temperature"] is not None and not 1e-3 <= meta["temperature"] <= 1e3:

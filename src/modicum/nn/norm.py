@@ -5,6 +5,9 @@ Ioffe and Szegedy 2015.  One process gives torch's own numbers: its kernel does 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -115,6 +118,22 @@ def convert(module: torch.nn.Module) -> torch.nn.Module:
         elif type(part).__name__ == "BatchNormAct2d" and isinstance(part, torch.nn.BatchNorm2d):
             part.__class__ = BatchNormAct2d
     return module
+
+
+@contextmanager
+def settled(module: torch.nn.Module) -> Iterator[None]:
+    """Inside, batch norms normalise by their running statistics, with gradient, and leave them as they are.
+
+    For tuning on a few images, whose own statistics say little; the rest of the module stays in its mode.
+    """
+    moved = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training and m.running_mean is not None]
+    try:
+        for norm in moved:
+            norm.training = False
+        yield
+    finally:
+        for norm in moved:
+            norm.training = True
 
 
 def shareable(module: torch.nn.Module) -> None:
