@@ -1,4 +1,4 @@
-"""Write the pages that are made from the code: methods, command line, messages, kinds, rules.
+"""Write the pages that are made from the code: methods, parts, command line, messages, kinds, rules, choices.
 
 python docs/generate.py            writes them
 python docs/generate.py --check    writes nothing; exit code 1 if a page is stale, missing or left over
@@ -7,9 +7,12 @@ python docs/generate.py --check    writes nothing; exit code 1 if a page is stal
 from __future__ import annotations
 
 import csv
+import importlib
 import inspect
 import json
+import re
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -21,13 +24,16 @@ from modicum.core.card import ROLES, TRAITS, Card
 from modicum.core.errors import NeedsError
 from modicum.core.kinds import KINDS, PARTS, SCOPES
 from modicum.core.plan import SOME, plan, with_images
+from modicum.core.program import Info
 from modicum.core.recipe import Recipe
 from modicum.core.search import signatures
+from modicum.core.settings import ranges
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is not installed
 sys.path.insert(0, str(Path(__file__).parent))
+import choices as situations
 import error_index
-from benchmarks.tables import evidence, tables
+from benchmarks.tables import evidence, scripts, tables
 
 from benchmarks import cost, step
 
@@ -277,14 +283,85 @@ def choices(have: Any, want: Any, cards: Mapping[str, Card]) -> list[tuple[str, 
     return out
 
 
+# -- parts and choices -------------------------------------------------------------------------------------------------
+
+KINDS_OF_PARTS = {
+    "trust": "Trust rules\n\nThey say which pseudo-labels to believe, and how much. Methods with a setting `trust` "
+    "take one: `--set trust=fixed:tau=0.9`.",
+    "objective": "Objectives\n\nThey say what labelled images ask of the logits. Methods with a setting `objective` "
+    "take one: `--set objective=ldam:margin=0.3`.",
+}
+
+
+def parts_page(cards: Mapping[str, Card]) -> str:
+    """Each part with its words, equation, knobs, and the methods that use it unless told otherwise."""
+    parts = [
+        "# Parts",
+        "A part is one file that methods name in a setting, with its knobs after a colon. `modicum methods --parts` "
+        "lists them, and `modicum check trust/fixed` puts one through the laws that all of them meet.",
+    ]
+    for kind, about in KINDS_OF_PARTS.items():
+        folder = registry.PARTS[kind]
+        base = vars(importlib.import_module("modicum." + folder.replace("/", ".")))[kind.capitalize()]
+        parts.append(f"## {about}")
+        for name, file in registry.parts(folder).items():
+            cls, source = registry.load_part(folder, name, base), file.relative_to(registry.HOME.parent).as_posix()
+            users = ", ".join(f"[{n}](../methods/{n}.md)" for n in cards if name in named_in(registry.load(n), kind))
+            parts += [
+                f"### {name}", prose(sys.modules[cls.__module__].__doc__ or ""), part_knobs(cls),
+                prose(inspect.getdoc(cls) or "") if part_knobs(cls) else "",
+                f"Used by: {users or 'no method unless asked for'}. Source: `src/{source}`",
+            ]  # fmt: skip
+    return page(*parts)
+
+
+def named_in(cls: Any, kind: str) -> set[str]:
+    """Parts of a kind that a method takes by default or in a preset."""
+    default = cls.knobs().get(kind, (None, None))[0]
+    said = [default, *(given.get(kind) for given in cls.presets.values())]
+    return {text.partition(":")[0] for text in said if text}
+
+
+def prose(text: str) -> str:
+    """A docstring as Markdown: what is indented is an equation."""
+    return re.sub(r"(?m)^    .+(?:\n    .+)*", lambda found: "```text\n" + textwrap.dedent(found[0]) + "\n```", text)
+
+
+def part_knobs(cls: Any) -> str:
+    """The knobs with default and range; '' where there is none."""
+    known = ranges(lambda: cls(Info(("a", "b"), (1, 1), 2, 2)))
+    given = [p for p in inspect.signature(cls).parameters.values() if p.name != "info"]
+    lines = ((f"`{p.name}`", show(p.default), " to ".join(f"{v:g}" for v in known.get(p.name, ()))) for p in given)
+    return grid(("knob", "default", "allowed"), lines)
+
+
+def choices_page() -> str:
+    """What `fit` chooses for a grid of situations, as it follows from cards, traits and evidence today."""
+    found = list(situations.choices())
+    return page(
+        "# What fit chooses",
+        "Made by running the planner of `modicum fit` on made-up labels; nothing here is written by hand. It follows "
+        "from the cards, the traits that are measured on the data, and the evidence there is today. "
+        "`--method NAME` overrules it, and every run says why it chose what it did.",
+        f"## The choice\n\nLabels of the commonest of {situations.CLASSES} classes, and how many times as many it has "
+        "as the rarest (labels fall off evenly in between; an empty cell cannot be). Side: of the images, in pixels. "
+        f"A short time allows {situations.HASTE} labels-only steps.",
+        grid(("unlabelled", "labels", "side", "time", *map(str, situations.LABELS)), situations.table(found)),
+        "## The reasons",
+        "The traits measured, which of them the chosen method suits, and what else it could be, in order.",
+        grid(("traits", "time", "chosen", "suits", "or"), situations.reasons(found)),
+    )
+
+
 # -- writing -----------------------------------------------------------------------------------------------------------
 
 
 def results_page() -> str:
     about = (
-        "Every number comes from `benchmarks/results/*.csv`, written by the runner alone; see `benchmarks/README.md`."
+        "Every number comes from `benchmarks/results/*.csv`, written by the runner or by a script alone; see "
+        "`benchmarks/README.md`."
     )
-    return page("# Results", about, tables([]))
+    return page("# Results", about, tables([]), scripts())
 
 
 def speed_page() -> str:
@@ -310,6 +387,8 @@ def pages() -> dict[Path, str]:
     out[DOCS / "reference" / "errors.md"] = errors_page()
     out[DOCS / "reference" / "kinds.md"] = kinds_page()
     out[DOCS / "reference" / "rules.md"] = rules_page(cards)
+    out[DOCS / "reference" / "parts.md"] = parts_page(cards)
+    out[DOCS / "reference" / "choices.md"] = choices_page()
     out[DOCS / "reference" / "results.md"] = results_page()
     out[DOCS / "reference" / "speed.md"] = speed_page()
     out[registry.HOME / "core" / "evidence.json"] = json.dumps(evidence(), indent=1) + "\n"

@@ -10,13 +10,14 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from modicum.core.card import Card
 from modicum.core.errors import ModicumError, NeedsError
 from modicum.core.kinds import Fact, facts
-from modicum.core.plan import Plans, explain_plan, minutes, plan
+from modicum.core.plan import Plans, Step, explain_plan, minutes, plan
 from modicum.core.search import gives
 
 from .toy_cards import CARDS
@@ -162,8 +163,41 @@ def test_a_method_that_lacks_labels_comes_after_those_that_do_not() -> None:
 
 def test_evidence_ranks_between_traits_and_cost() -> None:
     have, want = facts("image,class:some"), Fact.parse("net:class")
-    plans = plan(have, want, CARDS, evidence={"softmatch": 1.0})
-    assert plans.chains[0].steps[0].names[0] == "softmatch"
+    cards = CARDS | {n: replace(CARDS[n], suits=("few",)) for n in ("fixmatch", "softmatch")}
+
+    def first(*traits: str) -> str:
+        return plan(have, want, cards, traits=traits, evidence={"softmatch": 1.0}).chains[0].steps[0].names[0]
+
+    assert first("few") == "softmatch"
+    assert first() == first("noisy") != "softmatch"  # what was measured where labels are few says nothing here
+
+
+def test_of_equals_the_plainest_comes_first() -> None:
+    """A method that its own `off` makes another one is a special case, to be taken for a trait or for evidence."""
+    cards = {n: replace(c, suits=("full", "tail")) for n, c in CARDS.items() if n in ("supervised", "logit-adjust")}
+    cards["logit-adjust"] = replace(cards["logit-adjust"], needs=cards["supervised"].needs, off={"tau": 0})
+    assert cards["logit-adjust"].cost == cards["supervised"].cost
+
+    def first(**given: Any) -> str:
+        return plan(facts("image,class"), Fact.parse("net:class"), cards, **given).chains[0].names[0]
+
+    assert first() == first(traits=("full",)) == first(traits=("full", "tail")) == "supervised"
+    assert first(traits=("full",), evidence={"logit-adjust": 0.01}) == "logit-adjust"
+    cards["supervised"] = replace(cards["supervised"], suits=("full",))
+    assert first(traits=("full", "tail")) == "logit-adjust"
+
+
+def test_a_method_that_needs_more_time_comes_after_and_says_so() -> None:
+    cards = CARDS | {"fixmatch": replace(CARDS["fixmatch"], suits=("few", "tail"), least={"step": 3000})}
+    have, want = facts("image,class:some"), Fact.parse("net:class")
+
+    def step(counts: dict[str, int]) -> Step:
+        chains = plan(have, want, cards, counts, ("few", "tail"), evidence={"fixmatch": 1.0}).chains
+        return next(c for c in chains if len(c.steps) == 1).steps[0]
+
+    assert step({}).names[0] == step({"step": 3000}).names[0] == "fixmatch"
+    assert step({"step": 2999}).names[-1] == "fixmatch"
+    assert step({"step": 299}).options[-1].short == ("time for 3,000 labels-only steps needed, for about 299 there",)
 
 
 def test_wrappers_are_offered_around_and_are_no_step() -> None:

@@ -50,3 +50,19 @@ def test_load_gives_the_class_with_its_card_and_strict_settings() -> None:
     assert registry.load(name).card is registry.card(name)
     with pytest.raises(SettingsError, match="unknown setting"):
         registry.make(name, {"no_such_setting": 1})
+
+
+def test_a_name_is_a_method_a_part_or_both() -> None:
+    assert registry.named("fixed") == registry.named("trust/fixed") == ["trust/fixed"]
+    assert registry.named("logit-adjustment") == ["logit-adjustment", "objective/logit-adjustment"]
+    assert registry.named("fixmatch") == ["fixmatch"]
+    assert registry.named("fix") == registry.named("objective/fixed") == []
+    files = {f"{kind}/{p.stem}" for kind, at in registry.PARTS.items() for p in (registry.HOME / at).glob("[!_]*.py")}
+    assert {p.replace("-", "_") for p in registry.part_names()} == files
+
+
+def test_a_part_is_told_from_a_method() -> None:
+    with pytest.raises(SettingsError, match=r"there is no method 'ldam'[\s\S]*--set objective=ldam"):
+        registry.load("ldam")
+    assert registry.about_part("trust/fixed").endswith("FixMatch (Sohn et al., 2020).")
+    assert all("\n" not in registry.about_part(p) and registry.about_part(p) for p in registry.part_names())

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from modicum.core.errors import SettingsError
 from modicum.core.recipe import Recipe, parse_call
-from modicum.core.settings import Settings, knob
+from modicum.core.settings import Settings, knob, ranges, within
 from modicum.engine.request import Request
 
 
@@ -208,3 +208,16 @@ def test_a_request_takes_values_and_keeps_words() -> None:
     assert made.settings == {"mu": "7", "tau": "0.5", "on": "true"} and made.recipe == {"wraps": "ema+swa"}
     with pytest.raises(SettingsError):
         Request.of({"settings": {"mu": None}})
+
+
+def test_ranges_are_what_a_part_tells_while_it_is_made() -> None:
+    def make(tau: float = 0.5) -> list[float]:
+        inner = ranges(lambda: within("trust inner.k", 1, 0, 1))
+        assert inner == {"k": (0, 1)}
+        return [within("trust toy.tau", tau, 0, 1), within("trust toy.share", 2, 1, 3)]
+
+    assert ranges(make) == {"tau": (0, 1), "share": (1, 3)}
+    with pytest.raises(SettingsError, match="Allowed: 0 to 1"):
+        ranges(lambda: make(2))
+    assert make() == [0.5, 2]  # nobody listens, also after a refusal
+    assert ranges(lambda: None) == {}

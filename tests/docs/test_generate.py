@@ -61,6 +61,19 @@ def test_every_method_has_a_page_with_its_settings(generate: ModuleType) -> None
         assert all(f"`{knob}`" in pages[name] for knob in registry.load(name).knobs())
 
 
+def test_every_part_is_told_with_its_knobs_and_who_uses_it(generate: ModuleType) -> None:
+    page = generate.parts_page(registry.cards())
+    for part in registry.part_names():
+        assert f"### {part.partition('/')[2]}\n" in page
+    assert "| `tau` | 0.95 | 0 to 1 |" in page and "| `sigmas` | 2 | 0 to 100 |" in page
+    assert "(../methods/softmatch.md). Source: `src/modicum/nn/trust/gaussian.py`" in page
+    assert "```text\nmu, v <- moving mean" in page and "\n    mu" not in page
+
+
+def test_prose_sets_equations_apart(generate: ModuleType) -> None:
+    assert generate.prose("one\n\n    a = 1\n      b\n\ntwo") == "one\n\n```text\na = 1\n  b\n```\n\ntwo"
+
+
 def test_committed_pages_are_not_stale(
     generate: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

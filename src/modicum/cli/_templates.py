@@ -213,24 +213,24 @@ def test_the_least_sure_rows_come_first() -> None:
     "explain": {
         "needs": '"image", "net:class"', "makes": "maps", "base": "Explain",
         "imports": "\nfrom torch import Tensor\n\nfrom modicum.core.card import Card\n"
-        "from modicum.core.method import Explain",
+        "from modicum.core.method import Explain, Seen",
         "body": '''
-    gradient = True
-
-    def weigh(self, acts: Tensor, grads: Tensor | None, head: Tensor | None, targets: Tensor) -> Tensor:
-        assert grads is not None
-        return (acts[:, None] * grads).sum(2)
+    def weigh(self, seen: Seen) -> Tensor:
+        return (seen.acts[:, None] * seen.gradient("@name@")).sum(2)
 ''',
         "test": '''
+from dataclasses import replace
+
 import torch
 
+from modicum.testing.stand_ins import captured
 from @package@ import @Class@
 
 
 def test_a_constant_gradient_sums_the_channels() -> None:
-    acts = torch.rand(2, 3, 4, 4)
-    maps = @Class@().weigh(acts, torch.ones(2, 1, 3, 4, 4), None, torch.zeros(2, 1))
-    assert torch.allclose(maps[:, 0], acts[:, 0] + acts[:, 1] + acts[:, 2])
+    seen = captured()
+    maps = @Class@().weigh(replace(seen, grads=torch.ones(4, 2, 6, 5, 5)))
+    assert torch.allclose(maps[:, 0], sum(seen.acts[:, k] for k in range(6)))
 ''',
     },
     "change": {
@@ -266,15 +266,16 @@ from __future__ import annotations
 from torch import Tensor
 
 from modicum.core.program import Info
+from modicum.core.settings import within
 from modicum.nn.trust import Pseudo, Trust
 
 
 class @Class@(Trust):
-    """power: how sharply doubt counts, at least 0.  Whatever the rule remembers is a buffer (`register_buffer`)."""
+    """power: how sharply doubt counts, 0 to 10.  Whatever the rule remembers is a buffer (`register_buffer`)."""
 
     def __init__(self, info: Info, *, power: float = 1.0) -> None:
         super().__init__(info)
-        self.power = power
+        self.power = within("trust @name@.power", power, 0, 10)
 
     def forward(self, probs: Tensor, rows: Tensor) -> Pseudo:
         """probs (U,C), rows (U,) -> target (U,), weight (U,)."""
@@ -283,7 +284,7 @@ class @Class@(Trust):
         return Pseudo(target, ((confidence - chance) / (1 - chance)).clamp_min(0) ** self.power)
 '''
 
-_TRUST_TEST = '''"""@Class@: the extremes, by hand."""
+_TRUST_TEST = '''"""@Class@: the laws of all trust rules, and the extremes by hand."""
 
 from __future__ import annotations
 
@@ -291,6 +292,12 @@ import torch
 
 from modicum.core.program import Info
 from modicum.nn.trust import make_trust
+from modicum.testing import check_method
+
+
+def test_the_laws_hold() -> None:
+    for result in check_method("trust/@name@", skip=("part on two ranks",)):
+        assert result.ok, f"{result.check}: {result.message}\\nusual cause: {result.cause}"
 
 
 def test_certainty_is_believed_and_chance_is_not() -> None:

@@ -1,4 +1,4 @@
-"""Put a method through the conformance suite."""
+"""Put a method or a part through the conformance suite."""
 
 from __future__ import annotations
 
@@ -10,21 +10,19 @@ from modicum.cli._screen import Json, put_json, say
 
 
 def check(
-    names: Annotated[list[str] | None, typer.Argument(help="Methods (default: all).")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Methods and parts: fixmatch, fixed, trust/fixed, my.py (default: all).")
+    ] = None,
     only: Annotated[str, typer.Option(help="One check by name.")] = "",
     json: Json = False,
 ) -> None:
-    """Put a method through the conformance suite."""
+    """Put a method or a part through the conformance suite: all that is called so, or KIND/NAME alone."""
     from modicum.core import registry
-    from modicum.core.errors import SettingsError
     from modicum.testing import check_method
 
-    for name in names or ():
-        if name in registry.parts("nn/trust"):
-            fix = f"Run its test: pytest -n 0 tests/nn/test_trust_{name.replace('-', '_')}.py"
-            raise SettingsError(f"{name} is a trust rule, not a method", where="check", fix=fix)
     bad, whole = 0, {}
-    for name in names or sorted(registry.cards()):
+    asked = [found for name in names or () for found in registry.named(name) or [name]]
+    for name in asked or [*sorted(registry.cards()), *registry.part_names()]:
         results = check_method(name, only=only)
         bad += sum(not r.ok for r in results)
         whole[name] = [r.to_dict() for r in results]

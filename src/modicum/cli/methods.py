@@ -21,11 +21,17 @@ def methods(
     ] = "",
     needs: Annotated[str, typer.Option(help="Only methods that can use these facts, e.g. tags,boxes@other.")] = "",
     makes: Annotated[str, typer.Option(help="Only methods that make this fact, e.g. net:class.")] = "",
+    parts: Annotated[
+        bool, typer.Option("--parts", help="List trust rules and objectives, which methods take in a setting.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """List the methods, what they need and what they make."""
     from modicum.core.kinds import facts
 
+    if parts:
+        _parts(json)
+        return
     found = [c for c in _cards(name, role) if _needs(c, facts(needs)) and _makes(c, facts(makes))]
     if json:
         put_json([_plain(c) for c in found])
@@ -34,6 +40,19 @@ def methods(
             say(line)
     else:
         _table(found)
+
+
+def _parts(json: bool) -> None:
+    from modicum.core import registry
+
+    rows = [(*part.split("/"), registry.about_part(part)) for part in registry.part_names()]
+    if json:
+        put_json([{"kind": kind, "name": name, "about": about} for kind, name, about in rows])
+        return
+    table = grid("part", "given with", "what it is")
+    for kind, name, about in rows:
+        fill(table, name, f"--set {kind}={name}", about)
+    screen().print(table)
 
 
 def _cards(name: str, role: str) -> list[Card]:

@@ -38,7 +38,7 @@ def new(
     _write({file: texts[0], test: texts[1]})
     for path in (file, test):
         say(f"wrote {path}")
-    say(f"next: pytest -n 0 {test}" + (f" && modicum check {name}" if what == "method" else ""))
+    say(f"next: pytest -n 0 {test} && modicum check {'trust/' if what == 'trust' else ''}{name}")
 
 
 def _checked(name: str, where: str) -> str:

@@ -15,7 +15,7 @@ ROLES: dict[str, str] = {
     "learn": "trains networks: program (and loss)",
     "wrap": "rewrites another method's program",
     "label": "gives labels: label(table) -> Labels",
-    "explain": "says where a network looks: weigh(acts, grads, score)",
+    "explain": "says where a network looks: weigh(seen) -> maps",
     "score": "gives each row a number: score(table) -> values",
     "select": "says what to look at next: select(table, budget, rng)",
     "change": "turns a network into another: program ending in a Change",
@@ -44,7 +44,8 @@ class Card:
 
     title: the method's name in the literature.   role: one of ROLES.   idea: one sentence.
     needs: all of these facts; a tuple inside means any one of them.   makes: the facts it adds.
-    least: least count for a needed fact, e.g. {"class": 1} per class.   suits: measured traits (TRAITS).
+    least: least count for a needed fact, e.g. {"class": 1} per class; {"step": n}: so much time as n labels-only steps
+    take, without which the method comes after others.   suits: measured traits (TRAITS).
     of: what a score is about (image, box, net, annotator).   higher: what a larger score means.
     cites: arXiv or DOI identifiers.   origin: code that was consulted and its licence, or "paper only".
     off: settings under which the method must equal plain supervised learning.

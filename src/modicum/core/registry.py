@@ -7,6 +7,7 @@ found through the distribution's metadata, so that listing them imports nothing 
 
 from __future__ import annotations
 
+import ast
 import functools
 import importlib
 import importlib.metadata
@@ -21,6 +22,7 @@ from modicum.core.errors import SettingsError, did_you_mean
 
 HOME = Path(modicum.__file__).parent
 GROUP = "modicum.methods"
+PARTS = {"trust": "nn/trust", "objective": "nn/objective"}  # kind of a part -> its folder
 
 
 def _plugin_files() -> list[tuple[str, Path]]:
@@ -60,7 +62,9 @@ def cards(role: str = "") -> dict[str, Card]:
 
 def _entry(name: str) -> tuple[Card, str, Path]:
     if name not in _found():
-        raise SettingsError(f"there is no method {name!r}", fix=did_you_mean(name, _found()))
+        kind = next((p.partition("/")[0] for p in named(name)), "")
+        fix = f"It is a part: give it to a method with `--set {kind}={name}`." if kind else did_you_mean(name, _found())
+        raise SettingsError(f"there is no method {name!r}", fix=fix)
     return _found()[name]
 
 
@@ -109,6 +113,24 @@ def evidence() -> dict[str, float]:
 def parts(folder: str) -> dict[str, Path]:
     """Parts found by name in a package folder such as 'nn/trust': name -> file."""
     return {p.stem.replace("_", "-"): p for p in sorted((HOME / folder).glob("[!_]*.py"))}
+
+
+def part_names() -> list[str]:
+    """Every part as `KIND/NAME`, such as `trust/fixed`.  Imports none."""
+    return [f"{kind}/{name}" for kind, folder in PARTS.items() for name in parts(folder)]
+
+
+def about_part(name: str) -> str:
+    """The first line of the file of a part, given as `KIND/NAME`.  Nothing is imported."""
+    kind, _, name = name.partition("/")
+    text = ast.get_docstring(ast.parse(parts(PARTS[kind])[name].read_text(encoding="utf-8"))) or ""
+    return text.partition("\n\n")[0].replace("\n", " ")
+
+
+def named(name: str) -> list[str]:
+    """What a person can mean by a name: the method, and each part that is called so, as `KIND/NAME`."""
+    methods = [name] if name in _found() else []
+    return methods + [p for p in part_names() if name in (p, p.partition("/")[2])]
 
 
 def load_part(folder: str, name: str, base: type[Any]) -> type[Any]:

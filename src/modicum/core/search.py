@@ -21,18 +21,20 @@ IMAGE = Fact("image")
 @dataclass(frozen=True, slots=True)
 class Option:
     """One method that can do a step.  suits: which of the measured traits it is for.  short: least counts not reached.
-    evidence: 0 (none) to 1.  cost: passes an image, relative to supervised learning."""
+    evidence: 0 (none) to 1.  cost: passes an image, relative to supervised learning.  special: it adds something to a
+    plainer method, which it is with the card's `off`."""
 
     name: str
     suits: tuple[str, ...] = ()
     short: tuple[str, ...] = ()
     evidence: float = 0.0
     cost: float = 1.0
+    special: bool = False
 
     @property
-    def order(self) -> tuple[float, float, float, float, str]:
-        """Smaller is better."""
-        return (len(self.short), -len(self.suits), -self.evidence, self.cost, self.name)
+    def order(self) -> tuple[float, float, float, float, bool, str]:
+        """Smaller is better; of equals, the plainest."""
+        return (len(self.short), -len(self.suits), -self.evidence, self.cost, self.special, self.name)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,15 +91,22 @@ def signatures(
     wanted = tuple(traits)
     for name, card in cards.items():
         few = ((kind, least) for kind, least in card.least.items() if counts.get(kind, least) < least)
-        short = tuple(f"{least} of {kind} needed, {counts[kind]} there" for kind, least in few)
+        short = tuple(_short(kind, least, counts[kind]) for kind, least in few)
         suits = tuple(t for t in wanted if t in card.suits)
-        option = Option(name, suits, short, evidence.get(name, 0.0), card.cost)
+        known = evidence.get(name, 0.0) if suits or not card.suits else 0.0  # measured where other traits were
+        option = Option(name, suits, short, known, card.cost, bool(card.off))
         for needs in itertools.product(*(n if isinstance(n, tuple) else (n,) for n in card.needed)):
             if not all(any(m in gives(n) for n in needs) for m in card.made):
                 key = (frozenset(needs), frozenset(card.made))
                 found.setdefault(key, []).append(option)
                 order.setdefault(key, (needs, card.made))
     return tuple(Signature(*order[k], tuple(sorted(options, key=lambda o: o.order))) for k, options in found.items())
+
+
+def _short(kind: str, least: int, there: int) -> str:
+    if kind == "step":
+        return f"time for {least:,} labels-only steps needed, for about {there:,} there"
+    return f"{least} of {kind} needed, {there} there"
 
 
 def predictions(sigs: Iterable[Signature], have: Iterable[Fact]) -> list[Signature]:

@@ -12,7 +12,8 @@ import math
 import numbers
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -211,8 +212,27 @@ def _plain_value(value: Any) -> Any:
     return [_plain_value(v) for v in value] if isinstance(value, tuple) else value
 
 
+_heard: ContextVar[dict[str, tuple[float, float]] | None] = ContextVar("heard", default=None)
+
+
 def within(where: str, value: float, low: float, high: float) -> float:
-    """The value of a part's knob, if it lies in [low, high]; else a SettingsError that says what is allowed."""
+    """The value of a part's knob, if it lies in [low, high]; else a SettingsError that says what is allowed.
+
+    where: ends in `.KNOB`.
+    """
+    if (heard := _heard.get()) is not None:
+        heard[where.rpartition(".")[2]] = (low, high)
     if not low <= value <= high:
         raise SettingsError(f"{value!r} is not allowed", where=where, fix=f"Allowed: {low:g} to {high:g}.")
     return value
+
+
+def ranges(make: Callable[[], object]) -> dict[str, tuple[float, float]]:
+    """Knob -> (least, most) of what `make` makes, as it tells `within`: the docs and the checks of parts read it."""
+    found: dict[str, tuple[float, float]] = {}
+    before = _heard.set(found)
+    try:
+        make()
+    finally:
+        _heard.reset(before)
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from modicum.core import registry
 from modicum.core.card import Card
 from modicum.core.dataset import Dataset
 from modicum.core.errors import MachineError, ModelError, NeedsError, SettingsError
+from modicum.core.form import SIZES
 from modicum.core.kinds import Fact
 from modicum.core.method import Learn
 from modicum.core.net import Net
@@ -24,6 +25,7 @@ from modicum.engine.request import Request
 from modicum.nn import ranks
 
 WANT = Fact("class", net=True)
+LEARNED = Fact("features", net=True)  # a network that has learned something: what --weights and --pretrained give
 CAPPED = 64  # largest side for training from scratch on a processor
 PRETRAINED = 224
 
@@ -35,6 +37,10 @@ def early(asked: Request) -> None:
         raise MachineError(f"torch finds no {asked.device} device here", where="--device", fix=fix)
     if asked.method:
         _learns(asked.method)
+        if _builds(asked.method) and not (asked.weights or asked.pretrained):
+            found = f"{asked.method} builds on a network that has learned something; this one begins at random"
+            fix = "Give --weights FILE, such as the net.safetensors of another run, or --pretrained."
+            raise NeedsError(found, where="fit", fix=fix)
         recipe = recipe_of(asked.method, asked, 0, False)
         compose(asked.method, settings_of(asked.method, asked), recipe, asked.preset)
     if asked.net:
@@ -57,13 +63,24 @@ def _learns(method: str) -> None:
         raise NeedsError(found, where="fit", fix=f"Choose a learn method: `modicum methods --role learn`.{around}")
 
 
-def chain(data: Dataset, traits: tuple[str, ...], method: str) -> Chain:
-    """The chain of methods from what the data have to a classifier; `method` overrules the last step."""
-    cards = registry.cards()
+def _builds(method: str) -> bool:
+    """Whether the method needs a network that has learned something."""
+    return any(LEARNED in (n if isinstance(n, tuple) else (n,)) for n in registry.card(method).needed)
+
+
+def chain(data: Dataset, traits: tuple[str, ...], method: str, steps: int = 0) -> Chain:
+    """The chain of methods from what the data have to a classifier; `method` overrules the last step.
+
+    steps: labels-only steps that the time allows (`steps_in`), which cards may need some of; 0 = not counted.
+    One that builds on a network that has learned something is taken only where it is named: `early` has seen to one.
+    """
+    cards, have = registry.cards(), data.facts()
     if method:
+        have = (*have, LEARNED) if _builds(method) else have
         _learns(method)
         cards = {n: c for n, c in cards.items() if n == method or c.role != "learn"}
-    return plan(data.facts(), WANT, cards, counts(data), traits, evidence=registry.evidence()).chains[0]
+    many = counts(data) | ({"step": steps} if steps else {})
+    return plan(have, WANT, cards, many, traits, evidence=registry.evidence()).chains[0]
 
 
 def why(found: Chain, traits: Mapping[str, str], asked: str = "") -> list[str]:
@@ -83,17 +100,21 @@ def why(found: Chain, traits: Mapping[str, str], asked: str = "") -> list[str]:
         reason = f"it suits labels that are {' and '.join(suited)}" if suited else "its needs are met"
         others = ", ".join(step.names[1:5])
         said.append(f"{card.title} was chosen: {reason}." + (f"  It could also be {others}." if others else ""))
+        said += [
+            f"{registry.card(o.name).title}, which suits {' and '.join(o.suits)}, comes after it: {'; '.join(o.short)}."
+            for o in step.options[1:] if o.short and len(o.suits) > len(step.options[0].suits)
+        ]  # fmt: skip
     return said
 
 
 def baseline() -> str:
-    """The labels-only method: the cheapest learn card that makes a classifier from classes or probabilities alone."""
+    """The labels-only method: the cheapest learn card for images with labels that no other method is a case of."""
     fits = {n: c for n, c in registry.cards("learn").items() if WANT in c.made and _labels_only(c)}
     return min(fits, key=lambda n: (fits[n].cost, n))
 
 
 def _labels_only(card: Card) -> bool:
-    return "full" in card.suits
+    return "full" in card.suits and not card.off
 
 
 def compose(name: str, settings: Mapping[str, Any], recipe: Recipe, preset: str = "small") -> Learn:
@@ -130,15 +151,29 @@ def recipe_of(name: str, asked: Request, side: int, flip: bool) -> Recipe:
 
 
 def side_of(asked: Request, width: int, height: int) -> int:
-    """The network's input side.  Whole images up to 64 px; photographs are brought down to 64 px when training from
-    scratch on a processor, 128 px on an accelerator, 224 px with published weights."""
-    if asked.side:
-        return asked.side
+    """The network's input side: that of the run whose weights are given, else whole images up to 64 px; photographs are
+    brought down to 64 px when training from scratch on a processor, 128 px on an accelerator, 224 px with weights."""
+    if asked.side or (begun := origin(asked)[1]):
+        return asked.side or begun
     longest = max(width, height)
     if asked.pretrained or asked.weights:
         return PRETRAINED
     most = CAPPED if device_of(asked) == "cpu" else 2 * CAPPED
     return max(16, min(most, -4 * (-longest // 4)))
+
+
+def origin(asked: Request) -> tuple[str, int]:
+    """Network and side of the run that the weights are of, by the net.json beside them; ("", 0) where there is none."""
+    page = Path(asked.weights).parent / "net.json" if asked.weights else None
+    if page is None or not page.is_file() or Path(asked.weights).name != "net.safetensors":
+        return "", 0
+    from modicum.models import files
+
+    meta = files.read_page(page.parent)
+    if meta["parts"]:
+        return "", meta["side"]
+    rest = ",".join(f"{k}={v}" for k, v in meta["args"].items() if k not in SIZES)
+    return f"{meta['name']}:{rest}" if rest else meta["name"], meta["side"]
 
 
 def device_of(asked: Request) -> str:
@@ -170,17 +205,37 @@ def faster_precision(
 
 def slower_bf16(net: Net, channels: int, side: int, images: int = 8, times: int = 3) -> float:
     """How many times as long one pass there and back takes in bf16, on so many images.  The net gets gradients."""
+    took = _passes(net, channels, side, images, (False, True) * (times + 1))
+    return ranks.of_first(min(took[True][1:]) / min(took[False][1:]))
+
+
+def steps_in(asked: Request, name: str, classes: int, channels: int, side: int) -> int:
+    """Labels-only steps that fit into the minutes, roughly, by timing passes of a new network there and back; at least
+    1.  0 where it would change nothing: no minutes, a person chose the method, or no card needs so much time."""
+    if not asked.minutes or asked.method or not any("step" in c.least for c in registry.cards("learn").values()):
+        return 0
+    from modicum.models import doors
+
+    with torch.random.fork_rng():
+        net = doors.make(name, classes=classes, channels=channels, side=side).to(device_of(asked))
+        images = recipe_of(baseline(), asked, side, False).batch
+        took = _passes(net, channels, side, images, (False,) * 4)[False]
+    return max(1, int(asked.minutes * 60 / min(took[1:])))
+
+
+def _passes(net: Net, channels: int, side: int, images: int, halves: Sequence[bool]) -> dict[bool, list[float]]:
+    """Seconds of passes there and back, one for each of `halves`: in bf16 or not."""
     device = next(net.parameters()).device
     x = torch.rand(images, channels, side, side, device=device)
     took: dict[bool, list[float]] = {False: [], True: []}
-    for half in (False, True) * (times + 1):
+    for half in halves:
         begun = time.perf_counter()
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
             net(x).logits.float().sum().backward()
         if device.type == "cuda":
             torch.cuda.synchronize()
         took[half].append(time.perf_counter() - begun)
-    return ranks.of_first(min(took[True][1:]) / min(took[False][1:]))
+    return took
 
 
 def layout_of(nets: nn.Module, device: str) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from modicum.core.card import Card
 from modicum.core.errors import ModelError
-from modicum.core.method import Explain
+from modicum.core.method import Explain, Seen
 
 CARD = Card(
     title="Sound map",
@@ -24,7 +24,8 @@ CARD = Card(
 class Explainer(Explain):
     """Mean gradients."""
 
-    def weigh(self, acts: Tensor, grads: Tensor | None, head: Tensor | None, targets: Tensor) -> Tensor:
+    def weigh(self, seen: Seen) -> Tensor:
+        acts, grads = seen.acts, seen.grads
         if grads is None:
             raise ModelError("no gradient", where="explainer")
         weights = grads.mean((-2, -1))
