@@ -118,7 +118,8 @@ CASES = """
 2 missing argument 'data'                 | scan
 2 missing argument 'data'                 | fit --steps 3
 2 got unexpected extra argument           | doctor please
-2 fixed is a trust rule, not a method     | check fixed
+2 there is no part 'fixd' in nn/trust     | check trust/fixd
+2 --set trust=fixed                       | fit two --out new --method fixed
 
 # another format
 3 'nope' is not a format to write         | convert two new --to nope

@@ -160,6 +160,8 @@ FILES: dict[str, tuple[Damage, str, set[str]]] = {
     "predictions gone": (lambda r: (r / "predictions.parquet").unlink(), "predictions.parquet", TABLE),
     "evaluation cut": (text("evaluation.json", lambda t: t[: len(t) // 2]), "evaluation.json", {"evaluate", "fit"}),
     "evaluation gone": (lambda r: (r / "evaluation.json").unlink(), "evaluation.json", {"evaluate", "fit"}),
+    "keep cut": (text("keep.json", lambda t: t[: len(t) // 2]), "keep.json", {"fit"}),
+    "keep without an arm": (value("keep.json", "kept", to=3), "keep.json", {"fit"}),
     "evaluation NaN": (text("evaluation.json", lambda t: t.replace(b"0.", b"NaN, 0.", 1)), "evaluation.json",
                        {"evaluate", "fit"}),
     "evaluation newer": (value("evaluation.json", "format", to=2), "newer Modicum", {"evaluate", "fit"}),
@@ -455,7 +457,7 @@ def only_run_errors(whole: Path, folder: Path, name: str, data: st.DataObject) -
         assert name in str(error) and len(str(error)) < 600
 
 
-READ = pytest.mark.parametrize("name", ["config.json", "evaluation.json", "seconds.json", "export.json"])
+READ = pytest.mark.parametrize("name", ["config.json", "keep.json", "evaluation.json", "seconds.json", "export.json"])
 
 
 @READ

@@ -43,6 +43,16 @@ def test_the_table_and_one_card(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["methods", "--makes", "net:value"]) == 0 and "No method fits" in capsys.readouterr().out
 
 
+def test_parts_are_listed_with_how_they_are_given(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methods", "--parts"]) == 0
+    table = capsys.readouterr().out
+    assert "--set trust=fixed" in table and "FixMatch (Sohn et al., 2020)" in table
+    assert main(["methods", "--parts", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [f"{p['kind']}/{p['name']}" for p in found] == registry.part_names() and all(p["about"] for p in found)
+
+
 def test_wrong_words_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["methods", "--role", "lern"]) == 2 and "'learn'" in capsys.readouterr().err
+    assert main(["methods", "fixed"]) == 2 and "--set trust=fixed" in capsys.readouterr().err
     assert main(["methods", "fixmatc"]) == 2 and "'fixmatch'" in capsys.readouterr().err

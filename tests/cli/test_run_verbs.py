@@ -112,6 +112,22 @@ def test_label_writes_confident_guesses(run: Path, tmp_path: Path, capsys: pytes
     assert f"{len(rows):,} labels" in text and all(float(r["confidence"]) >= 0.5 for r in rows)
 
 
+def test_label_writes_boxes_and_masks_from_maps(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said(capsys, "label", "map-boxes", run, "--out", tmp_path / "boxes.csv")
+    rows = list(csv.DictReader((tmp_path / "boxes.csv").open()))
+    assert len(rows) >= 30, "a box or more for each image with a label"
+    for row in rows:
+        x0, y0, x1, y1 = (float(row[k]) for k in ("x0", "y0", "x1", "y1"))
+        assert 0 <= x0 < x1 <= 8 and 0 <= y0 < y1 <= 8 and 0 < float(row["confidence"]) <= 1
+    said(capsys, "label", "map-masks", run, "--out", tmp_path / "labels.csv")
+    rows = list(csv.DictReader((tmp_path / "labels.csv").open()))
+    for row in rows:
+        y, x = np.nonzero(np.asarray(Image.open(tmp_path / row["mask"])))
+        assert (x.min(), y.min(), x.max() + 1, y.max() + 1) == tuple(float(row[k]) for k in ("x0", "y0", "x1", "y1"))
+    text = said(capsys, "label", "map-masks", run, "--out", tmp_path / "labels.csv", code=2)
+    assert "labels-masks: there is such a folder already" in text
+
+
 def test_evaluate_prints_the_test_split_and_measures_other_data(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 from modicum.core import registry
+from modicum.core.dataset import Dataset
 from modicum.core.errors import NeedsError, SettingsError
 from modicum.core.recipe import PLAIN
 from modicum.data.samples import sample
+from modicum.data.scan import traits
+from modicum.data.stream import FACTS
 from modicum.engine import choose
 from modicum.engine.folds import assign
 from modicum.engine.look import counts
@@ -63,9 +70,69 @@ def test_a_wrapper_is_not_a_method_to_learn_with() -> None:
         choose.chain(sample("digits"), (), "ema")
 
 
-def test_the_baseline_needs_no_image_without_a_label() -> None:
+def changed(monkeypatch: pytest.MonkeyPatch, **cards: Mapping[str, Any]) -> None:
+    """Let cards say something else."""
+    found = dict(registry._found())
+    for name, fields in cards.items():
+        card, module, path = found[name.replace("_", "-")]
+        found[name.replace("_", "-")] = (replace(card, **fields), module, path)
+    monkeypatch.setattr(registry, "_found", lambda: found)
+
+
+def labelled(counts: Sequence[int], unlabelled: int) -> Dataset:
+    """So many labels of each class, and images without one."""
+    cls = np.concatenate([np.repeat(np.arange(len(counts)), counts), np.full(unlabelled, -1)])
+    return Dataset.build([f"{i}.png" for i in range(len(cls))], [f"c{i}" for i in range(len(counts))], cls=cls)
+
+
+def test_the_baseline_needs_no_image_without_a_label(monkeypatch: pytest.MonkeyPatch) -> None:
     card = registry.card(choose.baseline())
-    assert card.cost == min(c.cost for c in registry.cards("learn").values()) and "full" in card.suits
+    assert "full" in card.suits and not card.off and all(n[0] != "n" for n in map(str, card.needs[:1]))
+    tail = {"suits": ("full", "tail")}
+    changed(monkeypatch, balanced_softmax=tail, logit_adjustment=tail)
+    assert choose.baseline() == card.name  # they are it where they are off
+
+
+@pytest.mark.parametrize(
+    ("counts", "unlabelled", "chosen"),
+    [
+        ((40, 40, 40), 0, "supervised"), ((400, 40, 4), 0, "logit-adjustment"), ((400, 400, 4), 4000, "bis"),
+        ((4, 4, 4), 120, "fixmatch"), ((60, 20, 4), 2000, "bis"),
+    ],
+)  # fmt: skip
+def test_a_tail_is_met_by_the_cards_that_say_so(
+    counts: tuple[int, ...], unlabelled: int, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing but `suits` is needed: what suits more of the measured traits comes first; of equals, the plainest."""
+    both, tail = {"suits": ("few", "tail")}, {"suits": ("full", "tail")}
+    changed(monkeypatch, logit_adjustment=tail, bis=both, fixmatch={"suits": ("few",)})
+    monkeypatch.setattr(registry, "evidence", lambda: {"bis": 0.1, "fixmatch": 0.2})
+    data = labelled(counts, unlabelled)
+    measured = traits(data, np.zeros(0, FACTS), [], [])
+    assert choose.chain(data, tuple(measured), "").names == (chosen,)
+
+
+def test_a_method_that_the_time_is_too_short_for_comes_after_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = (n for n, c in registry.cards("learn").items() if "few" in c.suits)
+    changed(monkeypatch, **{n: {"least": {"class": 1, "step": 2000}} for n in few})
+    data = labelled((4, 4), 400)
+    assert "few" in registry.card(choose.chain(data, ("few",), "").names[-1]).suits
+    assert "few" in registry.card(choose.chain(data, ("few",), "", 2000).names[-1]).suits
+    hasty = choose.chain(data, ("few",), "", 150)
+    assert "few" not in registry.card(hasty.names[-1]).suits and not hasty.short
+    said = "\n".join(choose.why(hasty, {"few": "4 labels a class"}))
+    assert "which suits few, comes after it: time for 2,000 labels-only steps needed, for about 150 there." in said
+
+
+def test_steps_that_the_minutes_allow_are_measured_where_they_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    def allowed(**asked: object) -> int:
+        return choose.steps_in(Request.of({"device": "cpu", **asked}), "tiny-conv:width=4", 3, 1, 16)
+
+    changed(monkeypatch, bis={"least": {"class": 1}}, fixmatch={"least": {"class": 1, "step": 500}})
+    before = torch.random.get_rng_state()
+    assert allowed() == allowed(steps=5) == allowed(minutes=1, method="fixmatch") == 0
+    assert allowed(minutes=1e-9) == 1 and 10 < allowed(minutes=0.1) * 10 < 50 * allowed(minutes=1)
+    assert torch.equal(before, torch.random.get_rng_state())
 
 
 def test_composing_puts_the_recipes_wrappers_around() -> None:

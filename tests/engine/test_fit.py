@@ -19,7 +19,9 @@ from modicum.engine.fit import Listener, fit
 from modicum.models import files
 from modicum.runs.run import Run
 
-QUICK = {"steps": 12, "twins": "steps", "precision": "32", "labels": 2, "batch": 8, "export": False}
+QUICK = {
+    "steps": 12, "twins": "steps", "precision": "32", "labels": 2, "batch": 8, "export": False, "judge": "none",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -146,9 +148,11 @@ def test_a_run_killed_before_its_data_were_written_begins_again(run: Run, tmp_pa
     assert same_weights(run, fit("sample:digits", tmp_path / "run", **QUICK))
 
 
-def test_a_network_of_tokens_is_fitted_without_maps(tmp_path: Path) -> None:
+def test_a_network_of_tokens_has_maps_of_its_attention(tmp_path: Path) -> None:
     run = fit("sample:digits", tmp_path / "run", **{**QUICK, "steps": 2, "twins": "none"}, net="test_vit", side=160)
-    assert (run / "report.html").exists() and not (run / "maps.npz").exists()
+    with np.load(run / "maps.npz") as found:
+        assert found["maps"].shape[1:] == (10, 10) and found["maps"].any()
+    assert (run / "report.html").exists()
 
 
 def test_bad_settings_are_refused_before_any_work(tmp_path: Path) -> None:
@@ -199,7 +203,7 @@ def twice(home: Path, *splits: str) -> Path:
 
 
 def test_one_picture_is_not_on_both_sides_of_what_fit_draws(tmp_path: Path) -> None:
-    run = fit(twice(tmp_path / "images", "", ""), tmp_path / "run", steps=4, precision="32", export=False)
+    run = fit(twice(tmp_path / "images", "", ""), tmp_path / "run", steps=4, twins="none", export=False)
     data = Dataset.load(run / "data")
     group, split = data.columns["together"], data.field("split")
     sides = [set(split[group == g]) for g in np.unique(group) if g >= 0]
@@ -210,7 +214,7 @@ def test_one_picture_is_not_on_both_sides_of_what_fit_draws(tmp_path: Path) -> N
 
 
 def test_a_split_that_leaks_is_told_and_left(tmp_path: Path) -> None:
-    run = fit(twice(tmp_path / "images", "train", "test"), tmp_path / "run", steps=4, precision="32", export=False)
+    run = fit(twice(tmp_path / "images", "train", "test"), tmp_path / "run", steps=4, twins="none", export=False)
     assert {n: int(k) for n, k in run.read("scan.json")["splits"].items()} == {"train": 24, "test": 24}
     found = run.read("evaluation.json")["copies"]
     assert found["images"] >= 22 and run.read("scan.json")["crossing"]["groups"] == found["images"]

@@ -62,7 +62,8 @@ TRAINING = [
     ("shutil.rmtree", "*/fixmatch/checkpoints", 1), ("os.rename", "*/twin-weak/checkpoints/at-*", 3),
 ]  # fmt: skip
 FINISH = [
-    ("os.rename", "*/predictions.parquet", 1), ("os.rename", "*/run/net.safetensors", 1),
+    ("os.rename", "*/keep.json", 1), ("os.rename", "*/predictions.parquet", 1),
+    ("os.rename", "*/run/net.safetensors", 1),
     ("os.rename", "*/run/net.json", 1), ("open", "*/openings.jsonl", 1), ("os.rename", "*/evaluation.json", 1),
     ("os.rename", "*/maps.npz", 1), ("os.rename", "*/report.html", 1), ("os.rename", "*/seconds.json", 6),
 ]  # fmt: skip
@@ -124,7 +125,7 @@ def test_killed_while_it_exports(lives: Lives, truth: dict[str, str], tmp_path: 
         assert lives.life(run, at, **asked) == -9, lives.log.read_text()[-2000:]
     assert lives.life(run, **asked) == 0 and (run / "export.json").exists()
     assert {k: v for k, v in bits(run).items() if k in truth and "net.safetensors" in k} == {
-        k: v for k, v in truth.items() if "net.safetensors" in k and "twin" not in k
+        k: v for k, v in truth.items() if "net.safetensors" in k and "twin" not in k and "fold" not in k
     }
 
 

@@ -160,6 +160,7 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path, first: i
 ASKED: dict[str, Any] = {
     "method": "fixmatch", "settings": {"trust": "adaptive"}, "steps": 10, "batch": 7, "twins": "steps",
     "precision": "32", "export": False, "recipe": {"optim.lr": "0.001"}, "net": "tiny-conv:width=8", "checkpoint": 0,
+    "judge": "none",
 }  # fmt: skip
 
 

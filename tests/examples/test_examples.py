@@ -14,7 +14,7 @@ from PIL import Image
 import modicum
 
 FOLDER = Path(__file__).parents[2] / "examples"
-QUICK = {"steps": 6, "twins": "steps", "precision": "32", "batch": 8}
+QUICK = {"steps": 6, "twins": "steps", "precision": "32", "batch": 8, "judge": "none"}
 pytestmark = pytest.mark.xdist_group("examples")
 
 

@@ -16,6 +16,7 @@ from modicum.core.dataset import Dataset
 from modicum.evaluate.baselines import majority, nearest_centroid, reduced
 from modicum.evaluate.calibration import temperature
 from modicum.evaluate.evaluate import evaluate
+from modicum.evaluate.keep import guesses, keep, unlabelled
 
 Pixels = Callable[[int], np.ndarray]
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -134,6 +135,12 @@ def fake(folder: Path, names: tuple[str, ...] | None = None, per_class: int = 4)
         labels_from="the split that came with the set, opened once.",
     )
     main = probs["fixmatch"]
+    kept = keep(cls[held], {a: z[held] for a, z in logits.items()}, "fixmatch", "held-out labels")
+    kept["guesses"] = guesses(cls[held], main[held], 0.8, names)
+    free = np.flatnonzero(~test)
+    kept["unlabelled"] = unlabelled(
+        {a: p[free].argmax(1) for a, p in probs.items()}, "fixmatch", np.bincount(cls[seen], minlength=10), names
+    )
     table = {
         "row": np.arange(n),
         "id": ids,
@@ -150,6 +157,7 @@ def fake(folder: Path, names: tuple[str, ...] | None = None, per_class: int = 4)
     config = _config(names, np.bincount(cls[seen], minlength=10).tolist(), n)
     for name, content in (
         ("config", config),
+        ("keep", kept),
         ("evaluation", found),
         ("export", EXPORT),
         ("scan", SCAN),

@@ -22,10 +22,11 @@ from modicum.report.read import read, surest
 from .conftest import Pixels, fake
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
-SECTIONS = "data method training quality classes confusion calibration mistakes maps costs unchecked next".split()  # noqa: SIM905
+SECTIONS = "data method training kept quality classes confusion calibration mistakes maps costs unchecked next".split()  # noqa: SIM905
 EVIL = "<script>alert(1)</script>"
 WRONG = b'{"arms": 3, "confusion": "x", "per_class": [1], "data": 4, "faults": 5, "seconds": 1' + b"0" * 400 + b"}"
-PARTS = ("config.json", "metrics.jsonl", "data", "predictions.parquet", "evaluation.json", "maps.npz", "export.json")
+PARTS = ("config.json", "metrics.jsonl", "data", "predictions.parquet", "keep.json", "evaluation.json", "maps.npz",
+         "export.json")  # fmt: skip
 PARTS += ("scan.json", "environment.json", "net.safetensors")
 BIDI = "evil\u202egnp.exe"
 

@@ -72,7 +72,8 @@ CONFIG: dict[str, Any] = {
     "format": 1, "modicum": "0", "request": {"data": "ä\udcff"}, "method": "m", "before": [], "settings": {},
     "recipe": Recipe().to_dict(), "wraps": [], "seed": 1, "why": [], "arms": [],
     "choices": {"net": "n", "side": 8, "channels": 1, "cache": 8, "pixels": "p", "device": "cpu", "precision": "32",
-                "threads": 1, "augment": "batch", "layout": ""},
+                "threads": 1, "augment": "batch", "layout": "",
+                "judge": "", "unjudged": "", "folds": 0, "share": 0.5},
     "data": {"root": "", "version": "", "classes": [], "images": 0, "counts": []},
 }  # fmt: skip
 

@@ -22,13 +22,17 @@ def points(value: Any) -> str:
 
 def accuracies(folder: Path) -> list[str]:
     """A line an arm: test accuracy with its interval, and the gain over the better twin."""
-    found = Run(folder).read("evaluation.json")
+    run = Run(folder)
+    found, guesses = run.read("evaluation.json"), run.read("keep.json")["guesses"]
     lines = [f"{name:>18}  {percent(arm['accuracy'])}" for name, arm in found["arms"].items()]
     gain = found.get("gain")
     if gain:
         lines.append(f"{'gain':>18}  {points(gain['accuracy'])} over {gain['over']}")
         lines.append("Twins are the same network trained on the labels alone, with weak or with strong augmentation.")
     copies = found.get("copies") or {"images": 0}
+    if guesses and guesses["believed"]:
+        right = f"{guesses['right']} of {guesses['believed']} right, {percent(guesses['precision'])}"
+        lines.append(f"Its own labels, where it believes them: {right} on labels it had not seen.")
     return [*lines, found["verdict"]["sentence"], *([copies["sentence"]] if copies["images"] else [])]
 
 

@@ -24,9 +24,10 @@ def fit(
     pretrained: Annotated[bool, typer.Option(help="Start from published weights (fetched from the hub).")] = False,
     weights: Annotated[str, typer.Option(help="Start from a safetensors file.")] = "",
     twins: Annotated[str, typer.Option(help="Labels-only twins beside: time (as long), steps, or none.")] = "time",
+    judge: Annotated[str, typer.Option(help="Keep the arm that is best on unseen labels: auto or none.")] = "auto",
     labels: Annotated[int, typer.Option(help="Keep so many labels a class, hide the rest (to try how few do).")] = 0,
     test: Annotated[float, typer.Option(help="Share held out where there is no test folder.")] = 0.2,
-    folds: Annotated[int, typer.Option(help="Train so many times more, on parts of the labels, to calibrate.")] = 0,
+    folds: Annotated[int, typer.Option(help="Train arms so often on parts of the labels: compares, calibrates.")] = 0,
     flip: Annotated[str, typer.Option(help="Mirror images in training: auto (colour only), yes, no.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, 32 or bf16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
@@ -48,8 +49,9 @@ def fit(
         run = run_fit(
             data, out, teller, method=method, settings=settings(set_), recipe=settings(recipe, "--recipe"),
             preset=preset, minutes=minutes, steps=steps, batch=batch, net=net, side=side, pretrained=pretrained,
-            weights=weights, twins=twins, labels=labels, test=test, folds=folds, flip=flip, precision=precision,
-            device=device, devices=devices, cluster=cluster, seed=seed, strict=strict, export=export,
+            weights=weights, twins=twins, judge=judge, labels=labels, test=test, folds=folds, flip=flip,
+            precision=precision, device=device, devices=devices, cluster=cluster, seed=seed, strict=strict,
+            export=export,
         )  # fmt: skip
     for line in summary(run.folder):
         say(line)

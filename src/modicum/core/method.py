@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from modicum.core.card import Card
-from modicum.core.errors import SettingsError
+from modicum.core.errors import ModelError, SettingsError
 from modicum.core.program import Clock, Info, Phase, Program, Stream, Train, inside
 from modicum.core.recipe import Recipe
 from modicum.core.settings import Settings
@@ -60,6 +60,17 @@ class Learn(Method):
     def deliver(self, nets: Nets) -> Net:
         return nets["net"]  # type: ignore[return-value]
 
+    def risk(self) -> tuple[float, ...]:
+        """(share, level): believe guesses from the confidence on at which at most `share` of held-out ones is wrong.
+
+        () asks for nothing.  `fit` trains in folds first and hands what it finds to `settled`.
+        """
+        return ()
+
+    def settled(self, tau: float) -> dict[str, Any]:
+        """The settings that hold this least confidence."""
+        return {}
+
 
 @dataclass(frozen=True)
 class Wrap(Learn):
@@ -93,6 +104,12 @@ class Wrap(Learn):
     def deliver(self, nets: Nets) -> Net:
         return self.inner.deliver(nets["inner"])
 
+    def risk(self) -> tuple[float, ...]:
+        return tuple(self.inner.risk())
+
+    def settled(self, tau: float) -> dict[str, Any]:
+        return dict(self.inner.settled(tau))
+
 
 @dataclass(frozen=True)
 class Label(Method):
@@ -121,17 +138,74 @@ class Select(Method):
         raise NotImplementedError
 
 
+class Answer(NamedTuple):
+    """scores: (n,T), of each target.  probs: (n,T), its class's probability; NaN where a target is not one class."""
+
+    scores: Tensor
+    probs: Tensor
+
+
+@dataclass(frozen=True)
+class Attention:
+    """weights: a block each, first to last, (B,heads,N,N), rows sum to 1.  slopes: for each, the gradient of every
+    target's score, (B,T,heads,N,N); empty where no method asked.  prefix: tokens before those of the h*w patches.
+    query: (N,), how much the head reads of each token, sum 1."""
+
+    weights: tuple[Tensor, ...]
+    slopes: tuple[Tensor, ...]
+    prefix: int
+    query: Tensor
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one captured pass shows a method of one layer: B images, T targets an image, K maps of h x w positions.
+
+    count: T.  images: (B,c,H,W).  acts: (B,K,h,w), float32 or float64; K = 0 for methods that read attention.
+    grads: (B,T,K,h,w), gradient of each target's score by acts; None where no method asked.
+    rows: (B,T,K), weights of each target's score on averaged maps; None where it is not linear in those.
+    notes: a method may append a sentence about maps that should not be trusted.
+    rest(i, acts (n,K,h,w)) -> Answer: image i with other maps at this layer; only what follows is run n times.
+    look(i, images (n,c,H,W)) -> Answer: other images, asked for the targets of image i.
+    again(images (B,c,H,W)) -> the same of other images, with the same targets.
+    guided() -> (B,T,c,H,W), gradient of each target's score by the images that passes every ReLU where it is positive.
+    classes: int64 (B,T), of the targets, -1 where one is no class; None where nobody says.
+    """
+
+    count: int
+    images: Tensor
+    acts: Tensor
+    grads: Tensor | None
+    rows: Tensor | None
+    notes: list[str]
+    rest: Callable[[int, Tensor], Answer]
+    look: Callable[[int, Tensor], Answer]
+    again: Callable[[Tensor], Seen]
+    guided: Callable[[], Tensor]
+    attention: Attention | None = None
+    classes: Tensor | None = None
+
+    def gradient(self, where: str) -> Tensor:
+        """`grads`; ModelError where there are none."""
+        if self.grads is None:
+            raise ModelError("the gradient was not captured", where=where, fix="Give a pass with gradient.")
+        return self.grads
+
+
 @dataclass(frozen=True)
 class Explain(Method):
     """Says where a network looks, from one captured pass.
 
-    weigh(acts (B,K,h,w), grads (B,T,K,h,w) or None, head (C,K) or None, targets (B,T)) -> maps (B,T,h,w), sign kept.
-    `gradient` says whether a backward pass is needed.
+    weigh(seen) -> maps (B,T,h,w), sign kept.  gradient: whether a backward pass is needed.
+    attention: whether it reads the attention of a transformer instead of a layer's maps.
+    layer: the one layer that it reads, without gradient, whatever layers are named; "" = those.
     """
 
     gradient: ClassVar[bool] = True
+    attention: ClassVar[bool] = False
+    layer: ClassVar[str] = ""
 
-    def weigh(self, acts: Tensor, grads: Tensor | None, head: Tensor | None, targets: Tensor) -> Tensor:
+    def weigh(self, seen: Seen) -> Tensor:
         raise NotImplementedError
 
 

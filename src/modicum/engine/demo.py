@@ -33,7 +33,7 @@ def demo(out: str | Path = "modicum-demo", seeds: int = 1, listen: Listener | No
             main = labels == LABELS[0] and seed == 0
             folder = home if main else home / "more" / f"{labels}-a-class-seed-{seed}"
             listen.say(f"--- {labels} labels a class, seed {seed} ---")
-            runs.append(fit(DATA, folder, listen, labels=labels, test=TEST, seed=seed, export=main))
+            runs.append(fit(DATA, folder, listen, labels=labels, test=TEST, seed=seed, export=main, judge="none"))
         found["labels"][str(labels)] = figures(runs)
     table, positions = select(home, 10)
     found["next_to_label"] = [str(i) for i in table.data.ids[table.rows[positions]]]

@@ -19,8 +19,11 @@ from modicum.core.net import Net
 from modicum.core.space import writing
 from modicum.data.vault import Vault
 from modicum.engine.arms import Bench
+from modicum.engine.folds import Unseen
+from modicum.engine.keep import decide
 from modicum.engine.loop import logits_of
 from modicum.evaluate import baselines, calibration
+from modicum.evaluate.calibration import softmax
 from modicum.evaluate.evaluate import evaluate
 from modicum.models import files
 from modicum.report.page import build
@@ -39,9 +42,6 @@ PREDICTIONS = pa.schema(
         ("confidence", pa.float32()), ("probs", pa.list_(pa.float32())), ("logits", pa.list_(pa.float32())),
     ]
 )  # fmt: skip
-
-
-Unseen = tuple[np.ndarray, np.ndarray]
 
 
 class Said(NamedTuple):
@@ -63,18 +63,24 @@ class Said(NamedTuple):
 def finish(job: Job, bench: Bench, vault: Vault, nets: Mapping[str, Net], unseen: Unseen | None) -> None:
     """Everything after training; each stage writes its file, the page comes last.
 
-    unseen: out-of-fold logits (L,C) and classes (L,), where folds were trained.
+    The arm that is kept is the one that predicts, is explained and exported.
     """
-    run, main = job.run, job.run.config["method"]
-    begun = time.perf_counter()
+    run, begun = job.run, time.perf_counter()
+    found = decide(run, bench, vault, nets, unseen)
+    run.write("keep.json", found)
+    job.listen.say(found["sentence"])
+    main = found["kept"]
     said = _predictions(run, bench, nets[main], main)
-    held = calibration.temperature(*(unseen or _held_out(bench, vault, said)))
+    whole = unseen is not None and unseen.whole and main in unseen.logits
+    held = calibration.temperature(
+        *((unseen.logits[main], unseen.cls) if unseen and whole else _held_out(bench, vault, said))
+    )
     with writing(run.folder, "the network", also=(SafetensorError,)):
         net_meta = files.save(
             nets[main], run.folder, classes=bench.data.names, temperature=held.value if held.fitted else None,
             shorter=bench.pixels.side,
         )  # fmt: skip
-    _measure(job, bench, vault, nets, said, held)
+    _measure(job, bench, vault, nets, main, said, held)
     job.stage("measure", begun)
     begun = time.perf_counter()
     try:
@@ -90,13 +96,6 @@ def finish(job: Job, bench: Bench, vault: Vault, nets: Mapping[str, Net], unseen
     with writing(run.folder, "the page"):
         build(run.folder, bench.pixels.image)
     job.stage("report", begun)
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """(N,C) -> probabilities, float64."""
-    z = logits.astype(np.float64)
-    z = np.exp(z - z.max(1, keepdims=True))
-    return z / z.sum(1, keepdims=True)
 
 
 def _predictions(run: Run, bench: Bench, net: Net, arm: str) -> Said:
@@ -129,7 +128,7 @@ def _group(data: Dataset, rows: np.ndarray, probs: np.ndarray, logits: np.ndarra
     return pa.table([c.cast(f.type) for c, f in zip(columns, PREDICTIONS, strict=True)], schema=PREDICTIONS)
 
 
-def _held_out(bench: Bench, vault: Vault, said: Said) -> Unseen:
+def _held_out(bench: Bench, vault: Vault, said: Said) -> tuple[np.ndarray, np.ndarray]:
     """Logits and classes of labelled images held out of training, for the temperature; none where there are none."""
     rows = said.held[bench.data.of_split("val")[said.held]]
     truth = vault.open("temperature from held-out labels")[rows] if len(rows) else np.empty(0, np.int64)
@@ -141,11 +140,12 @@ def _measure(
     bench: Bench,
     vault: Vault,
     nets: Mapping[str, Net],
+    main: str,
     said: Said,
     held: calibration.Temperature,
 ) -> None:
     """evaluation.json, from labels that training never saw."""
-    run, main, data = job.run, job.run.config["method"], bench.data
+    run, data, method = job.run, bench.data, job.run.config["method"]
     test = said.held[data.of_split("test")[said.held]]
     truth = vault.open("evaluation on the test split")[test] if len(test) else np.empty(0, np.int64)
     test, truth = test[truth >= 0], truth[truth >= 0]
@@ -161,6 +161,7 @@ def _measure(
     found = evaluate(
         arms if len(test) else {main: np.empty((0, len(data.names)))}, truth, data.names, main=main, calibrated=held,
         baselines=simple, rows=test, labels_from="the test split; training never saw these labels",
+        twins=None if main == method else [method],
         copied=np.isin(group[test], group[bench.pool & (group >= 0)]),
     )  # fmt: skip
     run.write("evaluation.json", {**found, "vault": vault.openings})

@@ -20,6 +20,7 @@ from modicum.core import registry
 from modicum.core.dataset import HUMAN, Dataset, Table
 from modicum.core.disk import whole_folder
 from modicum.core.errors import DataError, RunError
+from modicum.core.method import Learn
 from modicum.core.net import Net
 from modicum.core.places import cache_home
 from modicum.core.recipe import Recipe
@@ -30,10 +31,10 @@ from modicum.data.scan import scan, traits_of
 from modicum.data.split import carve, few
 from modicum.data.vault import Vault, hide
 from modicum.data.views import way
-from modicum.engine import choose, finish, launch
+from modicum.engine import choose, finish, keep, launch
 from modicum.engine.arms import Bench, train
 from modicum.engine.budget import budget
-from modicum.engine.folds import out_of_fold
+from modicum.engine.folds import Unseen, out_of_fold
 from modicum.engine.images import changed, images_of
 from modicum.engine.look import demand
 from modicum.engine.memory import give_back, kept
@@ -220,7 +221,7 @@ def _train_all(job: Job, visible: Dataset, vault: Vault, pixels: Pixels, devices
 @kept()
 def trained(
     job: Job, visible: Dataset, pixels: Pixels, config: dict[str, Any], new: bool
-) -> tuple[Bench, dict[str, Net], finish.Unseen | None]:
+) -> tuple[Bench, dict[str, Net], Unseen | None]:
     """Time a few steps of a new run, then train every arm, or load those that are done; ranks call it together."""
     import lightning_fabric as lightning
 
@@ -233,7 +234,10 @@ def trained(
     method = choose.compose(config["method"], config["settings"], recipe, asked.preset)
     if new:
         job.listen.say("Timing a few steps, to choose the precision and how many steps there will be")
-        recipe = budget(bench, method, recipe, config, asked, lambda p: _fabric(lightning, {**choices, "precision": p}))
+        other = lambda p: _fabric(lightning, {**choices, "precision": p})  # noqa: E731
+        recipe, expected = budget(bench, method, recipe, config, asked, other)
+        keep.plan(bench, method, recipe, config, asked)
+        job.listen.say(keep.duration(config, expected))
         run.write("environment.json", {**environment(), "threads": choices["threads"], "processes": ranks.world_size()})
         run.write("config.json", config)
     room(run, bench, method, recipe, config)
@@ -241,25 +245,37 @@ def trained(
     job.stage("choose", began)
     for text in config["why"]:
         job.listen.say(text)
-    nets = {}
-    metrics = Metrics(run / "metrics.jsonl")
-    bench.every = asked.checkpoint
-    for arm in config["arms"]:
+    bench.every, metrics, nets = asked.checkpoint, Metrics(run / "metrics.jsonl"), {}
+    unseen = _unseen(job, bench, config, metrics) if choices["folds"] else None
+    for name, (one, its) in _arms(config, asked).items():
         begun = time.perf_counter()
-        arm_recipe = recipe.but(steps=arm["steps"], views={**recipe.views, "weak": recipe.views[arm["view"]]})
-        arm_method = (
-            method if arm["name"] == config["method"] else choose.compose(arm["method"], {}, recipe, asked.preset)
-        )
-        nets[arm["name"]] = train(
-            bench, arm_method, arm_recipe, arm["name"], run / "arms" / arm["name"], metrics, job.listen.tick
-        )
-        job.stage(f"train {arm['name']}", begun)
-    unseen = None
-    if asked.folds > 1:
-        begun = time.perf_counter()
-        unseen = out_of_fold(run, bench, method, recipe, asked.folds, metrics, job.listen.tick)
-        job.stage("train folds", begun)
+        nets[name] = train(bench, one, its, name, run / "arms" / name, metrics, job.listen.tick)
+        job.stage(f"train {name}", begun)
     return bench, nets, unseen
+
+
+def _arms(config: dict[str, Any], asked: Request) -> dict[str, tuple[Learn, Recipe]]:
+    """Every arm of a run by name: what is trained, and how."""
+    recipe, out = Recipe.of(config["recipe"]), {}
+    for arm in config["arms"]:
+        settings = config["settings"] if arm["name"] == config["method"] else {}
+        its = recipe.but(steps=arm["steps"] or recipe.steps, views={**recipe.views, "weak": recipe.views[arm["view"]]})
+        out[arm["name"]] = (choose.compose(arm["method"], settings, recipe, asked.preset), its)
+    return out
+
+
+def _unseen(job: Job, bench: Bench, config: dict[str, Any], metrics: Metrics) -> Unseen:
+    """Train the folds; what a trust rule wants to know from them is settled and written into config."""
+    begun, choices, arms = time.perf_counter(), config["choices"], _arms(config, job.asked)
+    main = config["method"]
+    some = arms if choices["judge"] == "folds" else {main: arms[main]}
+    unseen = out_of_fold(job.run, bench, some, choices["folds"], choices["share"], metrics, job.listen.tick)
+    if keep.settle(arms[main][0], unseen, config):
+        job.run.write("config.json", config)
+        job.listen.say(config["why"][-1])
+        ranks.wait()
+    job.stage("train folds", begun)
+    return unseen
 
 
 def _choose(job: Job, data: Dataset, pixels: Pixels) -> dict[str, Any]:
@@ -268,11 +284,8 @@ def _choose(job: Job, data: Dataset, pixels: Pixels) -> dict[str, Any]:
 
     asked = job.asked
     if not len(data.names):
-        raise DataError(
-            "no image has a class",
-            where=asked.data,
-            fix="Put some images into one folder per class, or add labels.csv with columns image,class.",
-        )
+        fix = "Put some images into one folder per class, or add labels.csv with columns image,class."
+        raise DataError("no image has a class", where=asked.data, fix=fix)
     rows = data.rows("split:train")
     if not len(rows):
         fix = "Put some images outside of the folders test/ and val/."
@@ -280,13 +293,14 @@ def _choose(job: Job, data: Dataset, pixels: Pixels) -> dict[str, Any]:
     traits = traits_of(data, pixels, rows)
     height, width = (int(np.median(pixels.index[f"whole_{k}"][pixels.good])) for k in ("height", "width"))
     side = choose.side_of(asked, width, height)
-    found = choose.chain(data.take(rows), tuple(traits), asked.method)
-    names = [s.name for s in found.steps if s.name != "predict"]
     from modicum.models.doors import default_name
 
+    net = asked.net or choose.origin(asked)[0] or default_name(side, pixels.channels, asked.pretrained)
+    steps = choose.steps_in(asked, net, len(data.names), pixels.channels, side)
+    found = choose.chain(data.take(rows), tuple(traits), asked.method, steps)
+    names = [s.name for s in found.steps if s.name != "predict"]
     flip = pixels.channels == 3 if asked.flip == "auto" else asked.flip == "yes"
     recipe = choose.recipe_of(names[-1], asked, side, flip)
-    net = asked.net or default_name(side, pixels.channels, asked.pretrained)
     start = "published weights" if asked.pretrained else asked.weights or "random weights"
     return {
         "format": FORMAT, "modicum": modicum.__version__, "request": asked.to_dict(), "method": names[-1],

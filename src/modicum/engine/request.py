@@ -41,10 +41,15 @@ class Request(Settings):
         doc="labels-only twins trained beside: as long, as many steps, or none",
         choices=("time", "steps", "none"),
     )
+    judge: str = knob(
+        "auto",
+        doc="compare the arms on unseen labels and keep the best; none = keep the method",
+        choices=("auto", "none"),
+    )
     labels: int = knob(0, 0, doc="keep this many labels a class and hide the rest, to try how few would do")
     test: float = knob(0.2, 0, 0.9, doc="share of labelled images held out where the data have no test split")
     folds: int = knob(
-        0, 0, 20, doc="train so many times more on parts of the labels, for calibration without held-out ones"
+        0, 0, 20, doc="train every arm so many times more on parts of the labels: compares, and calibrates"
     )
     precision: str = knob(
         "auto", doc="32 or bf16; auto = bf16 where it is measured to be faster", choices=("auto", "32", "bf16")

@@ -18,8 +18,7 @@ PAGE = 5 * 10**6  # bytes that report.html has at most
 
 def room(run: Run, bench: Bench, method: Learn, recipe: Recipe, config: dict[str, Any]) -> None:
     """RunError, with both numbers, where the disk has not the room that the rest of the run needs."""
-    asked = config["request"]
-    nets = len(config["arms"]) + (asked["folds"] if asked["folds"] > 1 else 0) + 1 + asked["export"]
+    nets = len(config["arms"]) * (1 + config["choices"]["folds"]) + 1 + config["request"]["export"]
     needed = needs(bench, method, recipe, nets) - held(run.folder)
     fix = "Free some space, then repeat the command: it goes on; or choose another --out on a larger disk."
     check(run.folder, needed, "the run", fix)

@@ -91,6 +91,17 @@ class Finished:
                 )
         return Table(table.data, table.rows, {**table.columns, "features": np.concatenate(out)})
 
+    def with_maps(self, table: Table, size: int = 64) -> Table:
+        """The table with `maps` (R,C,h,w): where what speaks for each class lies, by the usual explain method."""
+        from modicum.nn.capture import explain
+
+        pixels, out, every = self.pixels(), [], torch.arange(len(self.meta["classes"]))
+        for start in range(0, len(table), size):
+            x = self.batch([pixels.image(int(r)) for r in table.rows[start : start + size]])
+            found = explain(self.net, x, every.expand(len(x), -1), output="positive")
+            out.append(next(iter(found.maps.values())).numpy())
+        return Table(table.data, table.rows, {**table.columns, "maps": np.concatenate(out)})
+
     def batch(self, images: list[np.ndarray]) -> torch.Tensor:
         """Images (h,w,c) of any size as the network's input (B,c,S,S) in [0,1]."""
         side, channels = int(self.meta["side"]), int(self.meta["channels"])

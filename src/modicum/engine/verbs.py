@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from modicum.data.images import decode
 from modicum.data.names import safe
 from modicum.data.read import read
 from modicum.engine.table import Finished
+
+if TYPE_CHECKING:
+    from modicum.nn.capture import Maps
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
 
@@ -46,11 +49,32 @@ def images_in(places: list[str | Path]) -> list[Path]:
 
 
 def explain(
-    run: str | Path, images: list[str | Path], out: str | Path, method: str = "", target: str = ""
+    model: Any, images: Any, targets: Any = None, methods: Any = None, layers: Any = None, **given: Any
+) -> Maps:
+    """Where a network looks, as tensors: `maps[method, layer]` (B,T,h,w), `scores`, `warnings`.
+
+    model: any torch module, with images (B,c,H,W) as it wants them; or the folder of a run, with image files or folders
+    of them (or such a tensor, in [0,1]).  targets, methods, layers and what else may be given: see
+    `modicum.nn.capture.explain`.  An image that cannot be read is an error here.
+    """
+    from modicum.nn.capture import explain as capture
+
+    if isinstance(model, str | Path):
+        done = Finished.open(model)
+        model = done.net
+        if isinstance(images, str | Path | list | tuple):
+            places = [images] if isinstance(images, str | Path) else list(images)
+            images = done.batch([decode(path) for path in images_in(places)])
+    return capture(model, images, targets, methods, layers, **given)
+
+
+def draw(
+    run: str | Path, images: list[str | Path], out: str | Path, method: str = "", target: str = "", layer: str = ""
 ) -> Explained:
     """Draw where a run's network looks: one PNG an image, the picture beside its map.
 
-    method: an explain method; '' = the closed form where it holds.  target: a class by name; '' = the most probable.
+    method: an explain method; '' = the usual one.  target: a class by name; '' = the most probable.  layer: by its
+    dotted name; '' = the usual one.
     """
     from modicum.nn.capture import explain as capture
     from modicum.report.pictures import beside
@@ -69,7 +93,8 @@ def explain(
     if not arrays:
         what = f"none of {len(faults)} images can be read; the first: {faults[0][0]}: {faults[0][1]}"
         raise DataError(what, where="explain", fix="Give other image files, or folders of them.")
-    maps = capture(done.net, done.batch(arrays), classes.index(target) if target else None, (method,) if method else ())
+    wanted = classes.index(target) if target else None
+    maps = capture(done.net, done.batch(arrays), wanted, method or None, layer or None)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
@@ -85,6 +110,8 @@ def filled(done: Finished, method: str, expression: str) -> Table:
     """The table of a run with what a method's card needs."""
     table = done.table(expression)
     wants = {f for need in registry.card(method).needed for f in ((need,) if isinstance(need, Fact) else need)}
+    if any(f.kind == "maps" for f in wants):
+        table = done.with_maps(table)
     return done.with_features(table) if any(f.kind == "features" or f.part == "features" for f in wants) else table
 
 
@@ -163,10 +190,10 @@ def evaluate(run: str | Path, data: str | Path | None = None) -> dict[str, Any]:
         what = f"none of {len(rows)} labelled images can be read" if len(rows) else "no image has a class"
         raise DataError(what, where=data, fix=fix)
     return measure(
-        {str(done.run.config["method"]): probs},
+        {done.run.kept: probs},
         cls[rows[good]],
         classes,
-        main=str(done.run.config["method"]),
+        main=done.run.kept,
         labels_from=str(data),
     )
 

@@ -54,6 +54,11 @@ def refuse(counts: np.ndarray, per_class: int = PER_CLASS) -> str:
     )
 
 
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """(N,C) -> probabilities, float64."""
+    return np.exp(_log_softmax(logits.astype(np.float64)))
+
+
 def _log_softmax(logits: np.ndarray) -> np.ndarray:
     z = logits - logits.max(1, keepdims=True)
     return np.asarray(z - np.log(np.exp(z).sum(1, keepdims=True)))

@@ -83,9 +83,11 @@ def _points(gain: Interval) -> str:
 def _sentence(word: str, gain: Interval | None, twin: str, main: str) -> str:
     if gain is None:
         return f"{main} was not compared: without a twin trained on the labels alone, what it adds is not known."
+    ours, other = (f"the labels-only {a}" if a.startswith("twin-") else a for a in (main, twin))
+    ours = ours[0].upper() + ours[1:] if " " in ours else ours
     if word == "not distinguishable":
-        return f"{main} and the labels-only {twin} cannot be told apart on these test images: {_points(gain)}."
-    return f"{main} is {word} than the labels-only {twin}: {_points(gain)} of accuracy."
+        return f"{ours} and {other} cannot be told apart on these test images: {_points(gain)}."
+    return f"{ours} is {word} than {other}: {_points(gain)} of accuracy."
 
 
 def _gain(
@@ -145,11 +147,11 @@ def evaluate(
     """Measure arms on the same test images; plain JSON values, schema in the module's docstring.
 
     arms: name -> probabilities (N,C), before any temperature.  cls: (N,), -1 unknown (left out, counted).
-    main: the method's arm.  calibrated: its temperature, or the refusal.  baselines: name -> probabilities.
-    twins: labels-only arms, by default those called `twin-...`.  scores: out-of-fold or validation score of each twin,
-    higher is better; without it `better` and `better_why`.  labels_from: where the test labels came from, in words.
-    rows: (N,), rows of the Dataset; with them the surest mistakes are listed.  copied: bool (N,), images of which
-    training saw a near-duplicate; with it the accuracy on the others is given.
+    main: the arm that is shipped.  calibrated: its temperature, or the refusal.  baselines: name -> probabilities.
+    twins: arms that it is compared with, by default the labels-only ones, called `twin-...`.  scores: out-of-fold or
+    validation score of each, higher is better; without it `better` and `better_why`.  labels_from: where the test
+    labels came from, in words.  rows: (N,), rows of the Dataset; with them the surest mistakes are listed.
+    copied: bool (N,), images of which training saw a near-duplicate; with it the accuracy on the others is given.
     """
     cls, references = np.asarray(cls, np.int64), baselines or {}
     everyone = {**arms, **references}

@@ -71,10 +71,15 @@ def paired(a_correct: np.ndarray, b_correct: np.ndarray, level: float = LEVEL) -
             where="paired interval",
             fix="Compare two arms on the same, non-empty images.",
         )
-    n, only_a, only_b = len(a) + 2.0, float((a & ~b).sum()) + 0.5, float((b & ~a).sum()) + 0.5
-    middle = (only_a - only_b) / n
-    half = _z(level) * math.sqrt(only_a + only_b - (only_a - only_b) ** 2 / n) / n
-    return Interval((only_a - only_b) / len(a), max(-1.0, middle - half), min(1.0, middle + half))
+    return parted(float((a & ~b).sum()), float((b & ~a).sum()), len(a), level)
+
+
+def parted(only_a: float, only_b: float, count: float, level: float = LEVEL) -> Interval:
+    """`paired` from counts: images that one arm alone gets right, of `count` in all."""
+    n, first, second = count + 2.0, only_a + 0.5, only_b + 0.5
+    middle = (first - second) / n
+    half = _z(level) * math.sqrt(first + second - (first - second) ** 2 / n) / n
+    return Interval((only_a - only_b) / count, max(-1.0, middle - half), min(1.0, middle + half))
 
 
 def paired_t(differences: np.ndarray, level: float = LEVEL) -> Interval:

@@ -11,7 +11,7 @@ sets its paper's parts, and changes at most one of `guess`, `looks` and `extra`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ from modicum.core.settings import knob
 from modicum.functional.losses import wide
 from modicum.nn.align import Align
 from modicum.nn.objective import make_objective, read_objective
-from modicum.nn.trust import Pseudo, make_trust, read_trust
+from modicum.nn.trust import Pseudo, make_trust, read_trust, unsettled
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,12 @@ class Match(Learn):
             "believed": Term(believed.sum(), float(len(believed)), weight=0.0),
             **self.extra(nets, seen, target, believed),
         }
+
+    def risk(self) -> tuple[float, ...]:
+        return unsettled(self.trust)
+
+    def settled(self, tau: float) -> dict[str, Any]:
+        return {"trust": f"{self.trust}{',' if ':' in self.trust else ':'}tau={tau!r}"}
 
     def labelled(self, batch: Batch, clock: Clock) -> tuple[Tensor, Tensor]:
         """Pixels (B,c,H,W) and classes (B,) of the labelled images."""

@@ -48,6 +48,7 @@ def quality(run: Run) -> dict[str, Any]:
         "table": table,
         "verdict": part(run.evaluation, "verdict"),
         "twin": twin,
+        "lone": run.main.startswith("twin-"),
         "gain": gain,
         "test": {**test, "labels_from": str(test.get("labels_from") or "").rstrip(".")},
         "copies": str(part(run.evaluation, "copies").get("sentence") or ""),
@@ -62,6 +63,32 @@ def quality(run: Run) -> dict[str, Any]:
             for t, i in part(gain, "all").items()
         ],
     }
+
+
+def kept(run: Run) -> dict[str, Any]:
+    """Why this arm is shipped, how right the method's own labels are, and what unlabelled images say of them."""
+    if not run.keep:
+        return missing(run, "Which arm to keep was not asked (keep.json is not there).", "fit")
+    guesses, free = part(run.keep, "guesses"), part(run.keep, "unlabelled")
+    method = str(run.keep["method"])
+    order = sorted(part(run.keep, "arms"), key=lambda a: a != run.keep["kept"])
+    return {
+        "sentence": run.keep["sentence"],
+        "arms": [(label(a), percent(i[0]), between(i)) for a, i in ((a, run.keep["arms"][a]) for a in order)],
+        "looked": plain(run.keep["labels"]),
+        "method": method,
+        "guesses": guesses and {
+            "share": percent(guesses["share"], 0), "bound": guesses["bound"], "looked": plain(guesses["looked"]),
+            "rows": [
+                (r["class"], f"{r['right']} of {r['believed']}", percent(r["precision"][0], 0),
+                 between(r["precision"], lambda v: percent(v, 0)))
+                for r in ({"class": "all", **guesses}, *guesses["classes"][:MOST_CLASSES])
+            ],
+        },
+        "agree": [(label(a), percent(v)) for a, v in part(free, "agree").items()],
+        "images": plain(free["images"]) if free else "",
+        "notes": [str(n) for n in free.get("notes") or ()],
+    }  # fmt: skip
 
 
 def _notes(arm: str, twin: Mapping[str, Any], gain: Mapping[str, Any]) -> str:

@@ -34,6 +34,7 @@ def context(run: Run, pixels: Pixels | None, side: int) -> dict[str, Any]:
         "method": sections.method,
         "training": sections.training,
         "quality": measured.quality,
+        "kept": measured.kept,
         "classes": measured.classes,
         "confusion": measured.confusion,
         "calibration": measured.calibration,

@@ -33,6 +33,7 @@ class Run:
     metrics: tuple[Mapping[str, Any], ...] = ()
     data: Dataset | None = None
     predictions: Mapping[str, np.ndarray] = field(default_factory=dict)
+    keep: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     maps: Mapping[str, np.ndarray] = field(default_factory=dict)
     export: Mapping[str, Any] = field(default_factory=dict)
@@ -56,7 +57,7 @@ class Run:
 
     @property
     def main(self) -> str:
-        """The name of the method's arm."""
+        """The name of the arm that is shipped."""
         return str(self.evaluation.get("main") or self.config.get("method") or "this model")
 
 
@@ -73,9 +74,9 @@ def _object(path: Path) -> dict[str, Any]:
     return found
 
 
-def _evaluation(path: Path) -> dict[str, Any]:
+def _formed(path: Path, name: str) -> dict[str, Any]:
     found = _object(path)
-    if wrong := form.misfit(found, FORMS["evaluation.json"]):
+    if wrong := form.misfit(found, FORMS[name]):
         raise ValueError(wrong)
     return found
 
@@ -134,7 +135,8 @@ _READERS = {
     "metrics": ("metrics.jsonl", _lines),
     "data": ("data", Dataset.load),
     "predictions": ("predictions.parquet", _predictions),
-    "evaluation": ("evaluation.json", _evaluation),
+    "keep": ("keep.json", lambda path: _formed(path, "keep.json")),
+    "evaluation": ("evaluation.json", lambda path: _formed(path, "evaluation.json")),
     "maps": ("maps.npz", _maps),
     "export": ("export.json", _object),
     "scan": ("scan.json", _object),

@@ -53,7 +53,7 @@ def headline(run: Run) -> dict[str, Any]:
     test, gain = part(run.evaluation, "test"), part(run.evaluation, "gain")
     root = str(part(run.config, "data").get("root") or (run.data.root if run.data is not None else "") or run.name)
     names, count = run.classes, labelled(run)
-    facts = []
+    facts, lone = [], run.main.startswith("twin-")
     if gain:
         facts.append(
             {
@@ -70,7 +70,8 @@ def headline(run: Run) -> dict[str, Any]:
         facts.append({"name": "size", "value": size(run.bytes), "more": plural(_parameters(run), "parameter")})
     return {
         "title": root.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1],
-        "method": card.title if card else run.main,
+        "method": " ".join(filter(None, label(run.main))) if lone else card.title if card else run.main,
+        "against": part(run.evaluation, "gain").get("over", "the method") if lone else "training on the labels alone",
         "classes": len(names),
         "accuracy": percent(accuracy[0]) if known(accuracy[0]) else "",
         "interval": between(accuracy),
@@ -97,6 +98,8 @@ def _sentence(run: Run, accuracy: Sequence[Any], gain: Mapping[str, Any], test: 
         "worse": "is worse: the method does harm here",
         "not distinguishable": "cannot be told apart on these pictures: the method may help or not",
     }.get(part(run.evaluation, "verdict").get("word", ""), "was compared")
+    if run.main.startswith("twin-"):
+        return f"{first} It was trained on the labels alone; {gain['over']}, which was not kept, gets {100 * twin:.0f}."
     count = labelled(run)
     same = f"the same {plural(count, 'label')}" if count is not None else "the same labels"
     return f"{first} Training on {same} alone gives {100 * twin:.0f}; against that, this model {second}."
@@ -155,7 +158,8 @@ def training(run: Run) -> dict[str, Any]:
     """One chart for each logged term, one line for each arm."""
     if not run.metrics:
         return missing(run, "No training log (metrics.jsonl) is in this run.", "fit")
-    arms = list(dict.fromkeys(str(m.get("arm") or run.main) for m in run.metrics))
+    arms = [str(a["name"]) for a in run.config.get("arms") or ()]
+    arms = arms or list(dict.fromkeys(str(m.get("arm") or run.main) for m in run.metrics))
     arms.sort(key=lambda a: a != run.main)
     count: dict[str, int] = {}
     for line in run.metrics:

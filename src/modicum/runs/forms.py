@@ -18,10 +18,11 @@ FORMS: dict[str, Any] = {
         "settings": {str: object}, "recipe": {"steps": int, ...: object}, "wraps": [str], "seed": int, "why": [str],
         "choices": {
             "net": str, "side": SIZES["side"], "channels": SIZES["channels"], "cache": _SIDE, "pixels": NAME,
-            "device": str, "precision": str, "threads": range(1, 2**16), "augment": str, "layout": str, ...: object,
+            "device": str, "precision": str, "threads": range(1, 2**16), "augment": str, "layout": str,
+            "judge": str, "unjudged": str, "folds": range(21), "share": float, ...: object,
         },
         "data": {"root": str, "version": str, "classes": [str], "images": range(2**40), "counts": [int]},
-        "arms": [{"name": NAME, "method": str, "view": str, "steps": range(1, 10**12 + 1)}],
+        "arms": [{"name": NAME, "method": str, "view": str, "steps": range(10**12 + 1)}],
     },
     "evaluation.json": {
         "format": int, "main": str, "classes": [str], "test": {"images": int, ...: object},
@@ -29,6 +30,11 @@ FORMS: dict[str, Any] = {
         "arms": {str: {"role": str, "accuracy": _VALUE, ...: _INTERVAL}},
         "gain": (None, {"over": str, "accuracy": _VALUE, "all": {str: _VALUE}, "harshest": str, ...: object}),
         "verdict": {"word": str, "sentence": str}, ...: object,
+    },
+    "keep.json": {
+        "kept": str, "method": str, "word": str, "sentence": str, "labels": int, "from": str, "arms": {str: _INTERVAL},
+        "over": (None, str), "gain": (None, _VALUE), "needed": (None, int), "guesses": (None, {str: object}),
+        "unlabelled": (None, {str: object}),
     },
     "seconds.json": {str: float},
 }  # fmt: skip

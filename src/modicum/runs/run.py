@@ -102,6 +102,11 @@ class Run:
         return found
 
     @property
+    def kept(self) -> str:
+        """The arm that is shipped: the method, or the twin that was better than it on unseen labels."""
+        return str(self.read("keep.json")["kept"])
+
+    @property
     def finished(self) -> bool:
         """Whether `fit` came to its end: the page is there, and not by `modicum report` alone."""
         page, stages = self / "report.html", self / "seconds.json"
@@ -173,6 +178,14 @@ class Metrics:
         with writing(self.path):
             if self.path.exists():
                 sync(self.path)
+
+    def last(self, arm: str, name: str) -> float | None:
+        """The last value of a term in an arm; None where it has none."""
+        if not self.path.exists():
+            return None
+        lines = self.path.read_text(encoding="utf-8").splitlines()
+        found = (line for text in reversed(lines) if (line := json.loads(text))["arm"] == arm and name in line)
+        return next((float(line[name]) for line in found), None)
 
     def cut(self, arm: str, total: int) -> None:
         """Forget this arm's lines after step `total`, and a half line at the end."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from inspect import signature
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -23,7 +24,10 @@ class Trust(nn.Module):
 
     forward(probs (U,C), rows int64 (U,)) -> Pseudo, weights in [0,1].  Called without gradient, once a step, in
     training only, with the guesses of all processes: a rule need not know that there are several.
+    settles: the knobs of a rule whose `tau` is found from held-out guesses before training (nn/trust/risk.py).
     """
+
+    settles: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, info: Info) -> None:
         super().__init__()
@@ -47,3 +51,10 @@ def make_trust(text: str, info: Info) -> Trust:
     """A rule by name with its knobs, ready for this data."""
     cls, knobs = read_trust(text)
     return cls(info, **knobs)
+
+
+def unsettled(text: str) -> tuple[float, ...]:
+    """The values of the knobs by which a rule's `tau` is still to be found from held-out guesses; () if it is not."""
+    cls, knobs = read_trust(text)
+    known = {k: p.default for k, p in signature(cls).parameters.items()}
+    return () if "tau" in knobs else tuple(float(knobs.get(k, known[k])) for k in cls.settles)
