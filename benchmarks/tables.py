@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import tomllib
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from modicum.engine.choose import baseline
 from modicum.evaluate.intervals import paired_t
 
 HERE = Path(__file__).parent
@@ -31,6 +34,19 @@ def tables(names: list[str]) -> str:
     return "\n".join(table(n, p) for n, p in protocols(names).items() if rows_of(n))
 
 
+def scripts() -> str:
+    """The tables of experiments that are scripts of their own: what each says of itself, and its results."""
+    out = []
+    for path in sorted(HERE.glob("*.py")):
+        if (HERE / "results" / f"{path.stem}.csv").exists():
+            script = import_module(f"benchmarks.{path.stem}")
+            if not signature(script.table).parameters:
+                command, about = str(script.__doc__).strip().split(": ", 1)
+                head = about.partition(".")[0].replace("\n", " ").rstrip("?")
+                out.append(f"## {head[0].upper()}{head[1:]}\n\n{command}: {about}\n\n{script.table()}\n")
+    return "\n".join(out)
+
+
 def table(name: str, protocol: dict[str, Any]) -> str:
     """A protocol's table in Markdown: arms beside each method, and variants beside the first method."""
     rows, fit = rows_of(name), ", ".join(f"{k} {v}" for k, v in protocol["fit"].items())
@@ -47,13 +63,15 @@ def table(name: str, protocol: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|",
     ]
     value = {(r["method"], r["arm"], r["seed"]): 100 * float(r["accuracy"]) for r in rows}
-    first = protocol["methods"][0]
+    first, plain = protocol["methods"][0], {r["arm"] for r in rows if r["steps"] == "0"}
     for method in protocol["methods"]:
         seeds = sorted({s for m, _, s in value if m == method}, key=int)
         if not seeds:
             continue
         own = [value[method, method, s] for s in seeds]
         for arm in dict.fromkeys(r["arm"] for r in rows if r["method"] == method):
+            if method != first and arm in plain:
+                continue  # the same for every method
             took = [float(r["cpu_seconds"]) for r in rows if (r["method"], r["arm"]) == (method, arm)]
             other = [value[method, arm, s] for s in seeds]
             lines.append(
@@ -87,15 +105,20 @@ def line(method: str, other: str, values: list[float], seconds: float | None, ow
 
 
 def evidence() -> dict[str, float]:
-    """Method -> the largest lower end of its gain over the better twin, over the protocols, as a share, at least 0."""
+    """Method -> the largest lower end of its gain over labels alone, over the protocols, as a share, at least 0.
+
+    In whole points: less is no reason to prefer a method.  Labels alone: the better twin of each seed; where a protocol
+    has none, the labels-only method at as many steps.
+    """
     out: dict[str, float] = {}
     for name, protocol in protocols([]).items():
         value = {(r["method"], r["arm"], r["seed"]): float(r["accuracy"]) for r in rows_of(name)}
+        alone = {s: v for (m, a, s), v in value.items() if m == a == baseline()}
         for method in protocol["methods"]:
             seeds = sorted({s for m, _, s in value if m == method})
             twins = {a for m, a, _ in value if m == method and a.startswith("twin-")}
-            if len(seeds) > 1 and twins:
-                gains = [value[method, method, s] - max(value[method, t, s] for t in twins) for s in seeds]
-                low = paired_t(np.array(gains)).low
-                out[method] = round(max(0.0, low, out.get(method, 0.0)), 4)
+            best = {s: max(value[method, t, s] for t in twins) for s in seeds} if twins else alone
+            gains = [value[method, method, s] - best[s] for s in seeds if s in best]
+            if len(gains) > 1 and method != baseline() and " " not in method:
+                out[method] = max(0.0, round(paired_t(np.array(gains)).low, 2), out.get(method, 0.0))
     return dict(sorted(out.items()))

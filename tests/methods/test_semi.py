@@ -77,7 +77,7 @@ def test_without_both_parts_layermatch_is_fixmatch() -> None:
 
 
 def test_the_slow_head_is_what_strong_views_are_scored_with() -> None:
-    at = scene("layermatch", trust=EVERY, average=0.9)
+    at = scene("layermatch", trust=EVERY, clustering="head", average=0.9)
     nets, strong = at.nets, at.batch["u"]["strong"]
     slow, fast = nets["slow"].weight.clone(), nets["net"].head.weight.detach().clone()
     assert not torch.allclose(slow, fast, atol=1e-4)

@@ -24,7 +24,8 @@ def test_it_trains_and_resumes(shapes: Stand, proves: Callable[..., Any], wraps:
 
 
 def test_layermatch_trains_and_resumes(shapes: Stand, proves: Callable[..., Any]) -> None:
-    loop, losses = proves(shapes, compose("layermatch", {**SET, "average": 0.9}, Recipe(wraps=())))
+    given = {**SET, "clustering": "head", "average": 0.9}
+    loop, losses = proves(shapes, compose("layermatch", given, Recipe(wraps=())))
     assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
     assert shapes.accuracy(loop.method.deliver(loop.nets)) > 0.6
 

@@ -46,7 +46,7 @@ class Imwa(Wrap):
     episodes: int = knob(15, 1, 10_000, doc="E; 1 is vanilla model averaging")
     momentum: str = knob("mean", doc="the copies' optimiser state after an episode", choices=("mean", "reset"))
     refresh: str = knob("all", doc="images of a last pass for batch-norm statistics", choices=("all", "class", "none"))
-    presets: ClassVar[Presets] = {"paper": {}, "small": {"episodes": 3}}
+    presets: ClassVar[Presets] = {"paper": {}, "small": {"episodes": 2}}
 
     def build(self, info: Info, make: Make) -> Nets:
         return Nets({f"copy{m}": self.inner.build(info, make) for m in range(self.models)})
