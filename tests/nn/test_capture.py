@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from modicum.core.errors import DataError, ModelError, SettingsError
-from modicum.core.method import Explain
+from modicum.core.errors import ModelError
+from modicum.core.method import Explain, Seen
 from modicum.core.net import Net
-from modicum.nn.capture import explain, linear_head
+from modicum.nn.capture import explain
 
 B, C, K = 5, 4, 6
 
@@ -40,12 +40,16 @@ class Greatest(Toy):
         return maps.relu_().amax((2, 3))
 
 
-class Tokens(Toy):
-    def spatial(self, x: Tensor) -> Tensor:
-        return super().spatial(x).flatten(2).transpose(1, 2)
+class Bent(Toy):
+    """A head that is not linear: no closed form."""
 
-    def pool(self, maps: Tensor) -> Tensor:
-        return maps.mean(1)
+    def __init__(self) -> None:
+        super().__init__(nn.Sequential(nn.Linear(K, 8), nn.Tanh(), nn.Linear(8, C)))
+
+
+class Flat(Toy):
+    def spatial(self, x: Tensor) -> Tensor:
+        return super().spatial(x).mean((2, 3), keepdim=True)
 
 
 @pytest.fixture
@@ -58,26 +62,29 @@ def test_the_mean_of_cam_plus_the_bias_is_the_logit(x: Tensor) -> None:
     net = Toy().eval()
     logits = net(x).logits
     found = explain(net, x, torch.arange(C).expand(B, C))
-    assert found.maps["cam"].shape == (B, C, 5, 3) and found.maps["cam"].dtype == torch.float32 and not found.warnings
-    assert torch.allclose(found.maps["cam"].mean((2, 3)) + net.head.bias, logits, atol=1e-5)
+    assert (
+        found.maps["cam", "spatial"].shape == (B, C, 5, 3)
+        and found.maps["cam", "spatial"].dtype == torch.float32
+        and not found.warnings
+    )
+    assert torch.allclose(found.maps["cam", "spatial"].mean((2, 3)) + net.head.bias, logits, atol=1e-5)
     assert torch.allclose(found.scores, logits, atol=1e-6)
 
 
 def test_grad_cam_by_a_backward_pass_is_cam_over_the_positions(x: Tensor) -> None:
     net = Toy()
     targets = torch.tensor([[0, 3], [1, 1], [2, 0], [3, 2], [0, 1]])
-    exact = explain(net, x, targets, ("cam", "grad-cam"))
-    through = explain(net, x, targets, ("cam", "grad-cam"), closed=False)
-    for found in (exact, through):
-        assert torch.allclose(found.maps["grad-cam"], exact.maps["cam"] / 15, atol=1e-6)
-        assert torch.allclose(found.maps["cam"], exact.maps["cam"], atol=1e-5)
-    assert exact.maps["cam"].abs().max() > 0.01
+    exact = explain(net, x, targets, ("cam", "grad-cam")).maps
+    through = explain(net, x, lambda out: out.logits.gather(1, targets), ("grad-cam",)).maps
+    for maps in (exact, through):
+        assert torch.allclose(maps["grad-cam", "spatial"], exact["cam", "spatial"] / 15, atol=1e-6)
+    assert exact["cam", "spatial"].abs().max() > 0.01
 
 
 def test_gradients_are_those_of_one_target_of_one_image_at_a_time(x: Tensor) -> None:
     net = Greatest(nn.Sequential(nn.Linear(K, 8), nn.Tanh(), nn.Linear(8, C))).eval()
     targets = torch.tensor([[0, 3], [1, 1], [2, 0], [3, 2], [0, 1]])
-    found = explain(net, x, targets, ("grad-cam",)).maps["grad-cam"]
+    found = explain(net, x, targets, ("grad-cam",)).maps["grad-cam", "spatial"]
     for i in range(B):
         for j in range(2):
             acts = net.spatial(net.normalise(x[i : i + 1])).detach().requires_grad_()
@@ -89,14 +96,14 @@ def test_gradients_are_those_of_one_target_of_one_image_at_a_time(x: Tensor) -> 
 
 @pytest.mark.parametrize("kind", [Toy, Greatest])
 def test_a_batch_equals_its_images_and_several_targets_their_singles(x: Tensor, kind: type[Toy]) -> None:
-    net, names = kind(), ("cam", "grad-cam")
+    net, names = kind(), ("layer-cam", "grad-cam")
     targets = torch.tensor([[0, 3], [1, 1], [2, 0], [3, 2], [0, 1]])
     whole = explain(net, x, targets, names)
     for name in names:
         for i in range(B):
             for j in range(2):
                 one = explain(net, x[i : i + 1], int(targets[i, j]), names)
-                assert torch.allclose(one.maps[name][0, 0], whole.maps[name][i, j], atol=1e-5)
+                assert torch.allclose(one.maps[name, "spatial"][0, 0], whole.maps[name, "spatial"][i, j], atol=1e-5)
                 assert one.targets.tolist() == [[int(targets[i, j])]]
 
 
@@ -105,7 +112,7 @@ def test_without_targets_the_most_probable_class_is_explained(x: Tensor) -> None
     best = net(x).logits.argmax(1)
     found = explain(net, x)
     assert found.targets.tolist() == best[:, None].tolist()
-    assert torch.equal(found.maps["cam"], explain(net, x, best).maps["cam"])
+    assert torch.equal(found.maps["cam", "spatial"], explain(net, x, best).maps["cam", "spatial"])
 
 
 def state(net: nn.Module) -> dict[str, Any]:
@@ -114,6 +121,7 @@ def state(net: nn.Module) -> dict[str, Any]:
         "grads": [None if p.grad is None else p.grad.tolist() for p in net.parameters()],
         "state": {k: v.tolist() for k, v in net.state_dict().items()}, "rng": torch.get_rng_state().tolist(),
         "hooks": [len(m._forward_hooks) for m in net.modules()], "grad": torch.is_grad_enabled(),
+        "own": [sorted(m.__dict__) for m in net.modules()],
     }  # fmt: skip
 
 
@@ -137,32 +145,28 @@ def test_the_net_is_left_as_it_was(x: Tensor, kind: type[Toy], broken: bool) -> 
     before = copy.deepcopy(state(net))
     if broken:
         with pytest.raises(RuntimeError, match="broken"):
-            explain(net, x, methods=("cam", "grad-cam"))
+            explain(net, x, torch.tensor([[0, 1]] * B), ("eigen-cam", "grad-cam"), ("spatial", "first"))
     else:
-        explain(net, x, methods=("cam", "grad-cam"))
+        explain(net, x, torch.tensor([[0, 1]] * B), ("eigen-cam", "grad-cam"), ("spatial", "first"))
     assert state(net) == before
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 def test_frozen_nets_and_any_surrounding_mode(x: Tensor, mode: type[torch.no_grad]) -> None:
     net = Greatest()
-    wanted = explain(net, x, 1, ("grad-cam",)).maps["grad-cam"]
+    wanted = explain(net, x, 1, ("grad-cam",)).maps["grad-cam", "spatial"]
     net.requires_grad_(False)
     with mode():
-        found = explain(net, x.clone(), 1, ("grad-cam",)).maps["grad-cam"]
+        found = explain(net, x.clone(), 1, ("grad-cam",)).maps["grad-cam", "spatial"]
     assert torch.equal(found, wanted) and not found.requires_grad and wanted.abs().max() > 0
 
 
 def test_a_head_that_is_not_linear_on_averages_is_found_out(x: Tensor) -> None:
-    net = Greatest()
-    found = explain(net, x, 2, ("cam", "grad-cam"))
-    assert len(found.warnings) == 1 and "not linear" in found.warnings[0]
-    assert torch.allclose(found.maps["cam"], 15 * found.maps["grad-cam"], atol=1e-5)
-    assert not explain(net, x, 2, ("grad-cam",)).warnings
-    acts = net.spatial(net.normalise(x))
-    assert linear_head(net, acts, net.head(net.pool(acts.clone()))) is None
+    with pytest.raises(ModelError, match="not linear on the averaged maps"):
+        explain(Greatest(), x, 2, ("cam",))
+    assert list(explain(Greatest(), x, 2).maps) == [("layer-cam", "spatial")]
     dropout = Toy(nn.Sequential(nn.Dropout(0.5), nn.Linear(K, C)))
-    assert not explain(dropout, x, 2).warnings and dropout.head.training
+    assert list(explain(dropout, x, 2).maps) == [("cam", "spatial")] and dropout.head.training
 
 
 def test_maps_that_say_nothing_are_named(x: Tensor) -> None:
@@ -170,7 +174,7 @@ def test_maps_that_say_nothing_are_named(x: Tensor) -> None:
     with torch.no_grad():
         net.head[0].weight.zero_()
     found = explain(net, x, 0, ("grad-cam",))
-    assert "gradient is zero everywhere" in found.warnings[0] and "5 of 5 maps are zero" in found.warnings[1]
+    assert "is zero everywhere" in found.warnings[0] and "5 of 5 maps are zero" in found.warnings[1]
     with torch.no_grad():
         net.head[0].weight.fill_(torch.nan)
     assert any("not finite" in w for w in explain(net, x, 0, ("grad-cam",)).warnings)
@@ -178,37 +182,41 @@ def test_maps_that_say_nothing_are_named(x: Tensor) -> None:
 
 def test_half_precision_nets_keep_the_closed_form(x: Tensor) -> None:
     net = Toy().eval()
-    wanted = explain(net, x, 1).maps["cam"]
+    wanted = explain(net, x, 1).maps["cam", "spatial"]
     found = explain(copy.deepcopy(net).to(torch.bfloat16), x.to(torch.bfloat16), 1)
-    assert not found.warnings and found.maps["cam"].dtype == torch.float32
-    assert torch.allclose(found.maps["cam"], wanted, atol=0.05 * float(wanted.abs().max()))
+    assert not found.warnings and found.maps["cam", "spatial"].dtype == torch.float32
+    assert torch.allclose(found.maps["cam", "spatial"], wanted, atol=0.05 * float(wanted.abs().max()))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(explain(net, x, 1).maps["cam"], wanted)
-
-
-@pytest.mark.parametrize("targets", [C, -1, torch.tensor([0, 1]), torch.tensor([[0, 1, 2, 3, 4]]).T, torch.zeros(B, 0)])
-def test_targets_that_are_no_class_are_refused(x: Tensor, targets: Any) -> None:
-    with pytest.raises(DataError):
-        explain(Toy(), x, targets)
+        assert torch.equal(explain(net, x, 1).maps["cam", "spatial"], wanted)
 
 
 def test_a_method_of_ones_own_without_a_card(x: Tensor) -> None:
     class Plain(Explain):
-        def weigh(self, acts: Tensor, grads: Tensor | None, head: Tensor | None, targets: Tensor) -> Tensor:
-            assert grads is not None
-            return (grads * acts[:, None]).sum(2)
+        def weigh(self, seen: Seen) -> Tensor:
+            return (seen.gradient("plain") * seen.acts[:, None]).sum(2)
 
     found = explain(Toy(), x, torch.zeros(B, 2, dtype=torch.int64), (Plain(), "grad-cam"))
-    assert list(found.maps) == ["Plain", "grad-cam"]
-    assert torch.allclose(found.maps["Plain"], found.maps["grad-cam"], atol=1e-6)
+    assert list(found.maps) == [("Plain", "spatial"), ("grad-cam", "spatial")]
+    assert torch.allclose(found.maps["Plain", "spatial"], found.maps["grad-cam", "spatial"], atol=1e-6)
 
 
-def test_what_cannot_be_explained_is_refused(x: Tensor) -> None:
-    with pytest.raises(ModelError, match="tokens"):
-        explain(Tokens(), x)
-    with pytest.raises(DataError, match="no images"):
-        explain(Toy(), x[:0])
-    with pytest.raises(SettingsError, match="not an explain method"):
-        explain(Toy(), x, methods=("entropy",))
-    with pytest.raises(SettingsError, match="grad-cam"):
-        explain(Toy(), x, methods=("gradcam",))
+def test_scores_probabilities_and_settings_are_told(x: Tensor) -> None:
+    net = Toy().eval()
+    targets = torch.tensor([[0, 3], [1, 1], [2, 0], [3, 2], [0, 1]])
+    found = explain(net, x, targets, "smooth-grad-cam-pp:copies=2")
+    logits = net(x).logits
+    assert torch.allclose(found.probs, logits.softmax(1).gather(1, targets), atol=1e-6)
+    assert found.settings == {"smooth-grad-cam-pp:copies=2": {"copies": 2, "noise": 0.15, "seed": 0}}
+    told = explain(net, x, lambda out: out.logits[:, 1] ** 2, "grad-cam")
+    assert told.targets.tolist() == [[-1]] * B and told.probs.isnan().all()
+    assert torch.allclose(told.scores[:, 0], logits[:, 1] ** 2, atol=1e-5)
+
+
+def test_a_function_as_target_has_its_own_gradient(x: Tensor) -> None:
+    net = Toy().eval()
+    two = explain(net, x, [lambda out: out.logits[:, 1] ** 2, lambda out: out.logits[:, :2]], "grad-cam")
+    plain = explain(net, x, torch.tensor([[0, 1]] * B), "grad-cam").maps["grad-cam", "spatial"]
+    square = 2 * net(x).logits[:, 1].detach()[:, None, None] * plain[:, 1]
+    maps = two.maps["grad-cam", "spatial"]
+    assert maps.shape[1] == 3 and torch.allclose(maps[:, 1:], plain, atol=1e-6)
+    assert torch.allclose(maps[:, 0], square, atol=1e-6)

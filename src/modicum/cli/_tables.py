@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modicum.core.disk import whole
+from modicum.core.disk import whole, whole_folder
 from modicum.core.errors import MachineError, SettingsError
 from modicum.data.names import guard
 
@@ -70,13 +70,31 @@ def write_rows(path: str, heads: Sequence[str], rows: Iterable[Sequence[object]]
 
 
 def write_labels(delta: Dataset, path: str, source: str) -> int:
-    """A label method's delta as CSV: image, class, confidence."""
+    """A label method's delta as CSV: image, class, confidence; of boxes and masks also x0, y0, x1, y1 (pixels, half
+    open); of masks also the name of a PNG each, in the folder NAME-masks beside NAME.csv."""
     from modicum.engine.verbs import ids_of
 
-    ids = ids_of(source)
-    given = delta.of_kind("class")
-    names = delta.names
-    sure = given["confidence"].to_pylist()
-    given_rows = zip(given["row"].to_pylist(), given["class"].to_pylist(), sure, strict=True)
-    rows = ((ids[r], names[c], "" if p is None else f"{p:.4f}") for r, c, p in given_rows)
-    return write_rows(path, ("image", "class", "confidence"), rows)
+    ids, names = ids_of(source), delta.names
+    kind = next((k for k in ("masks", "boxes") if delta.of_kind(k).num_rows), "class")
+    given = delta.of_kind(kind).to_pylist()
+    frame = () if kind == "class" else ("x0", "y0", "x1", "y1")
+    files = _write_masks([g["data"] for g in given], Path(path)) if kind == "masks" else []
+    rows = (
+        (ids[g["row"]], names[g["class"]], "" if g["confidence"] is None else f"{g['confidence']:.4f}",
+         *(f"{g[k]:.2f}" for k in frame), *files[i : i + 1])
+        for i, g in enumerate(given)
+    )  # fmt: skip
+    return write_rows(path, ("image", "class", "confidence", *frame, *(("mask",) if files else ())), rows)
+
+
+def _write_masks(pictures: Sequence[bytes], table: Path) -> list[str]:
+    """PNG files in a new folder named after a table; their paths from the table."""
+    folder = table.with_name(f"{table.stem}-masks")
+    if folder.exists():
+        raise SettingsError("there is such a folder already", where=folder, fix="Move it away, or give another --out.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    names = [f"{i:06d}.png" for i in range(len(pictures))]
+    with whole_folder(folder) as making:
+        for name, picture in zip(names, pictures, strict=True):
+            (making / name).write_bytes(picture)
+    return [f"{folder.name}/{name}" for name in names]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from modicum.core.card import Card
 from modicum.core.errors import ModelError
-from modicum.core.method import Explain
+from modicum.core.method import Explain, Seen
 
 CARD = Card(
     title="CAM (class activation map)",
@@ -25,10 +25,6 @@ CARD = Card(
     makes=("maps",),
     year=2016,
     cites=("arXiv:1512.04150",),
-    changed=(
-        "On a network whose head is not linear on averaged maps, the gradient summed over positions takes the place of "
-        "the weights, with a warning."
-    ),
     cost=0.35,
 )
 
@@ -39,7 +35,9 @@ class Cam(Explain):
 
     gradient: ClassVar[bool] = False
 
-    def weigh(self, acts: Tensor, grads: Tensor | None, head: Tensor | None, targets: Tensor) -> Tensor:
-        if head is None:
-            raise ModelError("the weights of the head are not known", where="cam", fix="Use grad-cam.")
-        return torch.einsum("btk,bkhw->bthw", head[targets], acts)
+    def weigh(self, seen: Seen) -> Tensor:
+        if seen.rows is None:
+            found = "the head is not linear on the averaged maps of this layer"
+            fix = "Take grad-cam, which equals it elsewhere, or the last layer before pooling."
+            raise ModelError(found, where="cam", fix=fix)
+        return torch.einsum("btk,bkhw->bthw", seen.rows, seen.acts)

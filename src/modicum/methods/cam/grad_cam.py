@@ -1,6 +1,6 @@
-"""Grad-CAM: where a class's evidence lies, for any head: maps weighted by the mean of the logit's gradient.
+"""Grad-CAM: where a class's evidence lies, for any head: maps weighted by the mean of the score's gradient.
 
-    a_k = 1/Z sum_ij dS_c / dA_kij,   M_c = sum_k a_k A_k            A: maps (K,h,w);  S_c: logit;  Z = h w
+    a_k = 1/Z sum_ij dS / dA_kij,   M = sum_k a_k A_k            A: maps (K,h,w);  S: score;  Z = h w
 
 Where the head is linear on averaged maps this is CAM / Z.  Sign kept: the paper's ReLU is for display.
 """
@@ -8,19 +8,17 @@ Where the head is linear on averaged maps this is CAM / Z.  Sign kept: the paper
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from modicum.core.card import Card
-from modicum.core.errors import ModelError
-from modicum.core.method import Explain
+from modicum.core.method import Explain, Seen
 
 CARD = Card(
     title="Grad-CAM",
     role="explain",
-    idea="The gradient of a class's logit says how much each map matters to it.",
+    idea="The gradient of a class's score says how much each map matters to it.",
     needs=("image", "net:class"),
     makes=("maps",),
     year=2017,
@@ -34,9 +32,5 @@ CARD = Card(
 class GradCam(Explain):
     """Selvaraju et al., 2017."""
 
-    gradient: ClassVar[bool] = True
-
-    def weigh(self, acts: Tensor, grads: Tensor | None, head: Tensor | None, targets: Tensor) -> Tensor:
-        if grads is None:
-            raise ModelError("the gradient was not captured", where="grad-cam", fix="Take a network with maps, or cam.")
-        return torch.einsum("btk,bkhw->bthw", grads.mean((-2, -1)), acts)
+    def weigh(self, seen: Seen) -> Tensor:
+        return torch.einsum("btk,bkhw->bthw", seen.gradient("grad-cam").mean((-2, -1)), seen.acts)
