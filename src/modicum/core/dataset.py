@@ -154,7 +154,7 @@ class Dataset:
         if self.names:
             out.append(Fact("names"))
         kinds = self.annotations["kind"].cast(pa.string()).to_numpy(zero_copy_only=False)
-        for kind in sorted(set(kinds) | (set(self.columns) & {"probs", "proposals", "features"})):
+        for kind in sorted(set(kinds) | (set(self.columns) & {"probs", "proposals", "features", "maps"})):
             mine = kinds == kind
             guess = bool(mine.any() and guesses[mine].all())
             out.append(Fact(kind, some=not self.known(kind).all(), guess=guess))
