@@ -69,6 +69,12 @@ class Labels:
         hard = torch.where(self.cls[:, None] >= 0, hard, torch.full_like(hard, torch.nan))
         return hard if self.probs is None else torch.where(self.probs.isnan(), hard, self.probs)
 
+    def tagged(self, classes: int) -> Tensor:
+        """Tags (B,C), int8: given ones where there are any; elsewhere an image's class is present, others absent."""
+        one = torch.nn.functional.one_hot(self.cls.clamp_min(0), classes).to(torch.int8)
+        one = torch.where(self.cls[:, None] >= 0, one, torch.full_like(one, -1))
+        return one if self.tags is None else torch.where(self.tags < 0, one, self.tags)
+
 
 @dataclass(frozen=True, slots=True)
 class Part:

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from modicum.core.batch import Boxes
+from modicum.core.errors import ModelError
 
 
 class Out(NamedTuple):
     """logits: (B,C).  features: (B,D), what the head reads.  maps: (B,K,h,w), what was pooled (None for token models).
 
     boxes: of a detector, in view coordinates.  masks: float (B,C,H,W), a segmenter's logits a pixel of the view.
+    places: (B,C,h,w) in [0,1], where each class is, of a network that learned to say so.
     """
 
     logits: Tensor
@@ -23,6 +25,7 @@ class Out(NamedTuple):
     maps: Tensor | None = None
     boxes: Boxes | None = None
     masks: Tensor | None = None
+    places: Tensor | None = None
 
 
 class Net(nn.Module):
@@ -59,6 +62,15 @@ class Net(nn.Module):
 
     def pool(self, maps: Tensor) -> Tensor:
         """-> features (B,D)."""
+        raise NotImplementedError
+
+    def early(self, x: Tensor) -> Tensor:
+        """Normalised images (B,c,H,W) -> maps (B,K,h,w) before the last stage.  ModelError where there are none."""
+        found = f"a {type(self).__name__} does not show its maps before the last stage"
+        raise ModelError(found, where="network", fix="Take a tiny net, such as tiny-conv or tiny-res.")
+
+    def late(self, maps: Tensor) -> Tensor:
+        """What `early` gives -> what is pooled.  `spatial` is the two, one after the other, to the bit."""
         raise NotImplementedError
 
     def normalise(self, x: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Rows by words: a small expression over a Dataset's columns.
 
 Terms joined by `&`: a kind or a column ("class": known; "~class": not known), "labelled" (a class or probabilities),
-"split:train", "group:7", "session:2", "domain:site2", "@other" (the domain or scope of that name), "all", or a
-comparison of a numeric column ("trust > 0.5").
+"tagged" (a class or tags), "split:train", "group:7", "session:2", "domain:site2", "@other" (the domain or scope of that
+name), "all", or a comparison of a numeric column ("trust > 0.5").
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ def _term(data: Dataset, term: str) -> np.ndarray:
         return np.asarray(_TEST[sign](values, float(number)))
     if term == "labelled":
         return data.known("class") | data.known("probs")
+    if term == "tagged":
+        return data.known("class") | data.known("tags")
     if term in KINDS or term in data.columns:
         return data.known(term)
     raise SettingsError(

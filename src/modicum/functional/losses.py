@@ -28,6 +28,16 @@ def cross_entropy(logits: Tensor, target: Tensor, smoothing: float = 0.0) -> tup
     return _only(values, known), known.to(logp.dtype)
 
 
+def binary_cross_entropy(logits: Tensor, tags: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of each class's own yes or no, in nats -> (values (B,C), weights (B,C): 1 known, 0 unknown).
+
+    logits: float (B,C), of sigmoids.  tags: int (B,C), 1 present, 0 absent, negative unknown.
+    """
+    wide_, known = wide(logits), tags >= 0
+    values = F.binary_cross_entropy_with_logits(wide_, tags.clamp_min(0).to(wide_.dtype), reduction="none")
+    return _only(values, known), known.to(wide_.dtype)
+
+
 def kl(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """KL(target || softmax(logits)) in nats, at least 0 -> (values (B,), weights (B,)).
 

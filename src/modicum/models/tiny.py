@@ -36,6 +36,9 @@ class ResArgs(Settings):
 class Tiny(Net):
     """Net whose maps are averaged over the image and read by one linear layer."""
 
+    def spatial(self, x: Tensor) -> Tensor:
+        return self.late(self.early(x))
+
     def pool(self, maps: Tensor) -> Tensor:
         return maps.mean((2, 3))
 
@@ -52,7 +55,7 @@ class Tiny(Net):
 class TinyConv(Tiny):
     """Five 3x3 convolutions of w, 2w, 2w, 4w, 4w channels with batch norm and ReLU; the 2nd and 4th halve the side.
 
-    70,000 parameters for w = 16, 157,000 for w = 24 (10 classes).  maps: (B, 4w, H/4, W/4).
+    70,000 parameters for w = 16, 157,000 for w = 24 (10 classes).  maps: (B, 4w, H/4, W/4); early: (B, 2w, H/2, W/2).
     """
 
     def __init__(self, *, classes: int, channels: int, side: int, width: int = 0) -> None:
@@ -64,8 +67,11 @@ class TinyConv(Tiny):
         self.head = nn.Linear(4 * w, classes)
         self._start()
 
-    def spatial(self, x: Tensor) -> Tensor:
-        return self.stages(x)
+    def early(self, x: Tensor) -> Tensor:
+        return self.stages[:3](x)
+
+    def late(self, maps: Tensor) -> Tensor:
+        return self.stages[3:](maps)
 
 
 def first_width(side: int) -> int:
@@ -80,7 +86,8 @@ def _layer(inside: int, out: int, stride: int) -> nn.Sequential:
 class TinyRes(Tiny):
     """Pre-activation residual net: 3 stages of n = (depth - 4) / 6 blocks; the 2nd and 3rd stage halve the side.
 
-    78,000 parameters at depth 10, width 1; 1.47 million at depth 28, width 2.  maps: (B, 64 width, H/4, W/4).
+    78,000 parameters at depth 10, width 1; 1.47 million at depth 28, width 2.  maps: (B, 64 width, H/4, W/4); early:
+    (B, 32 width, H/2, W/2), not activated yet.
     """
 
     def __init__(self, *, classes: int, channels: int, side: int, depth: int = 10, width: int = 1) -> None:
@@ -99,8 +106,11 @@ class TinyRes(Tiny):
         self.head = nn.Linear(widths[-1], classes)
         self._start()
 
-    def spatial(self, x: Tensor) -> Tensor:
-        return F.relu(self.norm(self.blocks(self.stem(x))), inplace=True)
+    def early(self, x: Tensor) -> Tensor:
+        return self.blocks[: -len(self.blocks) // 3](self.stem(x))
+
+    def late(self, maps: Tensor) -> Tensor:
+        return F.relu(self.norm(self.blocks[-len(self.blocks) // 3 :](maps)), inplace=True)
 
 
 class Block(nn.Module):

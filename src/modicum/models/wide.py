@@ -29,8 +29,9 @@ class WideArgs(Settings):
 class Wide(Tiny):
     """3 stages of (depth - 4) / 6 blocks of 16, 32 and 64 channels times width; the 2nd and 3rd halve the side.
 
-    1.47 million parameters at depth 28, width 2.  maps: (B, 64 width, H/4, W/4).  momentum: in torch's sense.  The
-    papers' 0.001 fits their million steps: after 500 the running statistics would still be mostly those of the start.
+    1.47 million parameters at depth 28, width 2.  maps: (B, 64 width, H/4, W/4); early: (B, 32 width, H/2, W/2).
+    momentum: in torch's sense.  The papers' 0.001 fits their million steps: after 500 the running statistics would
+    still be mostly those of the start.
     """
 
     def __init__(
@@ -49,8 +50,11 @@ class Wide(Tiny):
         self.head = nn.Linear(widths[-1], classes)
         self._start()
 
-    def spatial(self, x: Tensor) -> Tensor:
-        return active(self.norm(self.blocks(self.stem(x))))
+    def early(self, x: Tensor) -> Tensor:
+        return self.blocks[: -len(self.blocks) // 3](self.stem(x))
+
+    def late(self, maps: Tensor) -> Tensor:
+        return active(self.norm(self.blocks[-len(self.blocks) // 3 :](maps)))
 
 
 class WideBlock(nn.Module):
