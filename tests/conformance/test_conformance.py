@@ -1,4 +1,4 @@
-"""Every registered method through every law, one pytest id each; how many laws apply is pinned in counts.csv.
+"""Every registered method and every part through every law, one pytest id each; how many apply is pinned in counts.csv.
 
 After adding a method or a law: MODICUM_REGENERATE=1 pytest -n 0 tests/conformance, then read the difference.
 """
@@ -16,22 +16,23 @@ from modicum.core import registry
 from modicum.testing import CHECKS, Result, check_method
 
 COUNTS = Path(__file__).parent / "counts.csv"
-RANKS = "two ranks"
+RANKS = ("two ranks", "part on two ranks")
 FAST = {n: c for n, c in CHECKS.items() if not c.slow}
+ROLES = {n: c.role for n, c in registry.cards().items()} | {n: n.partition("/")[0] for n in registry.part_names()}
 
 
 def marked(name: str, check: str) -> object:
     """One worker does all of a method, and one worker all that needs two processes."""
-    group = "ranks" if check == RANKS else name
+    group = "ranks" if check in RANKS else name
     return pytest.param(name, check, id=f"{name}-{check}", marks=pytest.mark.xdist_group(group))
 
 
-PAIRS = [marked(n, c) for n, card in registry.cards().items() for c, law in FAST.items() if card.role in law.roles]
+PAIRS = [marked(n, c) for n, role in ROLES.items() for c, law in FAST.items() if role in law.roles]
 
 
 @functools.cache
 def results(name: str) -> dict[str, Result]:
-    return {r.check: r for r in check_method(name, skip=(RANKS,))}
+    return {r.check: r for r in check_method(name, skip=RANKS)}
 
 
 def pinned() -> dict[str, int]:
@@ -41,23 +42,23 @@ def pinned() -> dict[str, int]:
 
 @pytest.mark.parametrize(("name", "check"), PAIRS)
 def test_law(name: str, check: str) -> None:
-    found = {r.check: r for r in check_method(name, only=RANKS)} if check == RANKS else results(name)
+    found = {r.check: r for r in check_method(name, only=check)} if check in RANKS else results(name)
     if check in found:  # a law that says nothing about the method is left out, and counted below
         assert found[check].ok, f"{found[check].message}\nusual cause: {found[check].cause}"
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.xdist_group(n)) for n in registry.cards()])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.xdist_group(n)) for n in ROLES])
 def test_as_many_laws_apply_as_are_pinned(name: str) -> None:
-    count = len(results(name)) + (registry.card(name).role in CHECKS[RANKS].roles)
+    count = len(results(name)) + sum(ROLES[name] in CHECKS[c].roles for c in RANKS)
     if os.environ.get("MODICUM_REGENERATE"):
         known = {**(pinned() if COUNTS.exists() else {}), name: count}
-        rows = "".join(f"{n},{known[n]}\n" for n in sorted(known) if n in registry.cards())
+        rows = "".join(f"{n},{known[n]}\n" for n in sorted(known) if n in ROLES)
         COUNTS.write_text(f"method,checks\n{rows}", encoding="utf-8")
     assert pinned().get(name) == count, "checks came or went: see the head of this file"
 
 
 def test_nothing_is_pinned_that_is_gone() -> None:
-    assert set(pinned()) <= set(registry.cards())
+    assert set(pinned()) <= set(ROLES)
 
 
 @pytest.mark.slow

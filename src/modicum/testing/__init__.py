@@ -1,4 +1,4 @@
-"""The public conformance suite: `check_method(name) -> list[Result]`, the same that `modicum check` runs."""
+"""The public conformance suite: `check_method(name) -> list[Result]` of a method or part; `modicum check` runs it."""
 
 from __future__ import annotations
 

@@ -31,8 +31,8 @@ from modicum.engine import choose
 from modicum.engine.loop import Loop
 from modicum.testing import toy
 from modicum.testing.compare import place
-from modicum.testing.results import TRAINS, demand
-from modicum.testing.stand_ins import Alone, ToyBench, activations
+from modicum.testing.results import TRAINS, NotForItError, demand
+from modicum.testing.stand_ins import Alone, ToyBench, captured
 from modicum.testing.toy import World
 
 NET, WARM, SEED = "tiny-conv:width=4", 40, 1
@@ -77,6 +77,16 @@ class Case:
         if name.endswith(".py"):
             return _of_file(Path(name))
         return Case(name, registry.card(name), registry.load(name), registry.path(name))
+
+    @property
+    def role(self) -> str:
+        """Of core.card.ROLES."""
+        return self.card.role
+
+    @property
+    def xfail(self) -> Mapping[str, str]:
+        """Checks that the card expects to fail -> reasons."""
+        return self.card.xfail
 
     def method(self, _preset: str = "small", /, **settings: Any) -> Any:
         """The method with a preset and settings; a wrapper is put around the labels-only baseline."""
@@ -131,8 +141,15 @@ class Case:
         loop.run()
         return loop, before
 
+    @functools.cached_property
+    def steps(self) -> bool:
+        """Whether the program takes gradient steps; what it does otherwise is passes and changes alone."""
+        return any(isinstance(p, Train) for p in self.loop().program)
+
     def scene(self, kind: type[Feed] = Feed, half: bool = False) -> Scene:
-        """The step after half of the last Train phase, on trained nets."""
+        """The step after half of the last Train phase, on trained nets; NotForItError where there is none."""
+        if not self.steps:
+            raise NotForItError
         warm, loop = self.warm[0], self.loop(steps=WARM, kind=kind, fabric=Alone(half=half))
         loop.nets = copy.deepcopy(warm.nets).train()
         for name, values in warm.feed.columns.items():
@@ -151,7 +168,7 @@ class Case:
         if self.card.role in TRAINS:
             return losses(self.loop(world, method=method, recipe=self.recipe(steps, batch)))
         if self.card.role == "explain":
-            return method.weigh(*activations())
+            return method.weigh(captured())
         return self.apply(method, self.table(world))
 
     def apply(self, method: Any, table: Table, budget: int = 5) -> Any:
@@ -164,7 +181,10 @@ class Case:
 
 
 def losses(loop: Loop) -> list[float]:
-    """Run to the end; the scalar of every turn of every step.  BrokenError where a term is not finite."""
+    """Run to the end; the scalar of every turn of every step.  BrokenError where a term is not finite.
+
+    A program without steps has no loss: what the delivered net says of the toy images stands for it, logit by logit.
+    """
     seen: list[float] = []
     watched: Callable[[Loss], Tensor] = loop.total_of
 
@@ -177,22 +197,34 @@ def losses(loop: Loop) -> list[float]:
 
     setattr(loop, "total_of", total_of)  # noqa: B010
     loop.run()
-    return seen
+    return seen if loop.total else answers(loop)
+
+
+@torch.no_grad()
+def answers(loop: Loop) -> list[float]:
+    """The delivered net's logits on the toy images, in a row."""
+    pixels = next(iter(loop.feed.sweep(np.arange(toy.POOL), toy.POOL)))["plain"]
+    return loop.method.deliver(loop.nets).eval()(pixels).logits.flatten().tolist()  # type: ignore[no-any-return]
 
 
 def _of_file(path: Path) -> Case:
     card = read_card(path)
     if card is None:
         raise SettingsError("no CARD in a method's file", where=path, fix="Start from `modicum new method NAME`.")
+    own = defined(path, (Method,))
+    if len(own) != 1:
+        fix = "Move the others to files of their own, or import them."
+        raise SettingsError(f"a method's file defines one Method, this one {len(own)}", where=path, fix=fix)
+    own[0].card = card
+    return Case(card.name, card, own[0], path)
+
+
+def defined(path: Path, bases: tuple[type[Any], ...]) -> list[type[Any]]:
+    """Subclasses of `bases` that a file outside the package defines; it is run."""
     name = f"_modicum_checked_{path.stem}_{abs(hash(path.resolve()))}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
-    own = [c for c in vars(module).values() if isinstance(c, type) and issubclass(c, Method) and c.__module__ == name]
-    if len(own) != 1:
-        fix = "Move the others to files of their own, or import them."
-        raise SettingsError(f"a method's file defines one Method, this one {len(own)}", where=path, fix=fix)
-    own[0].card = card
-    return Case(card.name, card, own[0], path)
+    return [c for c in vars(module).values() if isinstance(c, type) and issubclass(c, bases) and c.__module__ == name]

@@ -13,13 +13,14 @@ import torch
 from modicum.core.batch import Part
 from modicum.core.errors import ModelError
 from modicum.core.net import Net
+from modicum.engine.loop import Loop
 from modicum.models import files
 from modicum.testing import ranks, tolerances, toy
 from modicum.testing.case import Case, losses
 from modicum.testing.checks_train import delivered
 from modicum.testing.compare import same, unmoved, untouched
 from modicum.testing.results import ALL, TABLES, TRAINS, check, demand
-from modicum.testing.stand_ins import activations
+from modicum.testing.stand_ins import captured
 
 
 @check("same seed", ALL, "Something is remembered outside the nets, or drawn from a generator that is not seeded.")
@@ -38,6 +39,12 @@ def _outcome(case: Case) -> Any:
 @check("untouched", ALL, "A global generator, an in-place operation on an input, or state kept on the method.")
 def leaves_alone(case: Case) -> None:
     """Inputs, settings, data, generators and the working folder are as they were."""
+    if case.card.role in TRAINS and not case.steps:
+        loop = case.loop()
+        with untouched(loop.method, {}):
+            loop.run()
+        unmoved(case.began)
+        return
     if case.card.role in TRAINS:
         scene = case.scene()
         unmoved(case.began)
@@ -54,9 +61,11 @@ def leaves_alone(case: Case) -> None:
             case.apply(method, table)
         demand(replace(table.data).version == version, "changes the data")
         return
-    tensors = dict(zip(("acts", "grads", "head", "targets"), activations(), strict=True))
-    with untouched(method, tensors):
-        method.weigh(*tensors.values())
+    seen = captured()
+    assert seen.attention
+    attention = {f"attention {i}": w for i, w in enumerate((*seen.attention.weights, *seen.attention.slopes))}
+    with untouched(method, {"images": seen.images, "acts": seen.acts, "grads": seen.grads, **attention}):
+        method.weigh(seen)
 
 
 def _tensors(batch: Mapping[str, Part]) -> dict[str, torch.Tensor]:
@@ -73,7 +82,7 @@ def _tensors(batch: Mapping[str, Part]) -> dict[str, torch.Tensor]:
 
 @check("resume", TRAINS, "What changes is neither a parameter nor a buffer of the nets, so no checkpoint holds it.")
 def resume(case: Case) -> None:
-    """A run stopped after step 3 and resumed has the losses and the state of one that ran through."""
+    """A run stopped after step 3, or before its last phase, and resumed ends as one that ran through."""
     whole = case.loop(steps=6)
     straight = losses(whole)
     with tempfile.TemporaryDirectory() as folder:
@@ -84,7 +93,10 @@ def resume(case: Case) -> None:
 
         home, seen = Path(folder), []
         try:
-            case.loop(steps=6, home=home, tick=stop).run()
+            cut = case.loop(steps=6, home=home, tick=stop)
+            if not case.steps:
+                _without_last(cut)
+            cut.run()
             demand(False, "it does not take the 6 steps that the recipe gives it")
         except KeyboardInterrupt:
             pass
@@ -93,6 +105,18 @@ def resume(case: Case) -> None:
     same(straight[len(straight) - len(seen) :], seen, "loss after resuming: step")
     same(dict(whole.nets.state_dict()), dict(again.nets.state_dict()), "state after resuming:")
     same(whole.feed.columns, again.feed.columns, "column after resuming:")
+
+
+def _without_last(loop: Loop) -> None:
+    """Let a program stop, as by Ctrl-C, before its last phase; one of one phase before it begins."""
+    run, last = loop.phase, len(loop.program) - 1
+
+    def phase(given: Any, number: int) -> None:
+        if number == last:
+            raise KeyboardInterrupt
+        run(given, number)
+
+    setattr(loop, "phase", phase)  # noqa: B010
 
 
 @check("two ranks", TRAINS, "A mean or statistic of one rank's part of the batch, or a draw that is not by position.")

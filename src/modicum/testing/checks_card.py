@@ -11,7 +11,8 @@ from dataclasses import replace
 from modicum.core.card import read_card
 from modicum.core.method import Explain, Label, Learn, Reshape, Score, Select, Wrap
 from modicum.testing.case import Case
-from modicum.testing.results import ALL, check, demand
+from modicum.testing.part import Part
+from modicum.testing.results import ALL, PARTS, check, demand
 
 BASES = {
     "learn": Learn, "wrap": Wrap, "label": Label, "explain": Explain, "score": Score, "select": Select,
@@ -54,8 +55,8 @@ def card(case: Case) -> None:
         demand(key in known, f"`off` names a setting {key!r} that there is not")
 
 
-@check("source", ALL, "The method does what another room is for: see the README of methods/.")
-def source(case: Case) -> None:
+@check("source", (*ALL, *PARTS), "The method does what another room is for: see the README of methods/.")
+def source(case: Case | Part) -> None:
     """The file is short, and calls and imports nothing that belongs to another room."""
     text = case.path.read_text(encoding="utf-8")
     lines = text.count("\n")

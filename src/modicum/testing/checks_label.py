@@ -17,19 +17,27 @@ from modicum.testing.toy import World
 LABEL = ("label",)
 
 
+def kind_of(case: Case) -> str:
+    """The kind of labels that the method gives."""
+    kind = case.card.made[0].kind
+    return kind if kind in ("boxes", "masks") else "class"
+
+
 def some(case: Case) -> World:
     """Toy data in which a person has labelled a few rows and nothing at all is known of some others."""
     facts = tuple(f if f.net else replace(f, some=True) for f in case.facts)
-    made = toy.world((*facts, Fact("class", some=True)))
-    human = made.data.without("class", np.flatnonzero(np.arange(len(made.data)) % 12 != 0))
+    made = toy.world((*facts, Fact(kind_of(case), some=True)))
+    human = made.data.without(kind_of(case), np.flatnonzero(np.arange(len(made.data)) % 12 != 0))
     columns = {k: v.copy() for k, v in made.columns.items()}
     for values in columns.values():
         values[nothing()] = np.nan
-    return replace(made, data=human.without("votes", nothing()).without("probs", nothing()), columns=columns)
+    for kind in ("votes", "probs", "maps"):
+        human = human.without(kind, nothing())
+    return replace(made, data=human, columns=columns)
 
 
 def nothing() -> np.ndarray:
-    """Rows without votes, and with outputs that are not finite."""
+    """Rows without votes and maps, and with outputs that are not finite."""
     return np.arange(3, toy.POOL, 12)
 
 
@@ -45,7 +53,7 @@ def kept(case: Case) -> None:
     world = some(case)
     table = case.table(world)
     delta = case.method().label(table)
-    human = np.flatnonzero(world.data.known("class"))
+    human = np.flatnonzero(world.data.known(kind_of(case)))
     again = np.intersect1d(delta.annotations["row"].to_numpy(), human)
     demand(not len(again), f"row {again[:1]} was labelled by a person, and is labelled again")
     resolved = (world.data + delta).resolve((HUMAN,))

@@ -1,4 +1,4 @@
-"""Two processes that train together, started once and handed one method after another.
+"""Two processes that train together, started once and handed one method or part after another.
 
 Each runs `serve`: a line of JSON in, a line out, until the input ends.
 """
@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from modicum.testing.case import Case
+from modicum.testing.part import Part, verdicts
 from modicum.testing.results import BrokenError
 from modicum.testing.stand_ins import DoubleFeed
 
@@ -71,24 +72,32 @@ class Pool:
 
     def train(self, case: Case, settings: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
         """`weights` of two ranks; BrokenError if they fail or do not agree with each other."""
+        name = str(case.path.resolve()) if "_modicum_checked_" in case.cls.__module__ else case.name
+        return self.ask({"method": name, "settings": settings or {}})
+
+    def judge(self, part: Part) -> dict[str, Tensor]:
+        """`verdicts` of two ranks; BrokenError likewise."""
+        return self.ask({"part": part.where})
+
+    def ask(self, job: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Hand both the same work; the first one's answer, if the second's is the same."""
         from safetensors.torch import load_file
 
         if not self.running:
             self.start()
-        out = self.folder / "weights"
-        name = str(case.path.resolve()) if "_modicum_checked_" in case.cls.__module__ else case.name
+        out = self.folder / "answer"
         timer = threading.Timer(PATIENCE, self.stop)
         timer.start()
         try:
             for process in self.running:
-                _put(process.stdin, {"method": name, "settings": settings or {}, "out": str(out)})
+                _put(process.stdin, {**job, "out": str(out)})
             said = [_get(process.stdout) for process in list(self.running)]
         finally:
             timer.cancel()
         wrong = [s for s in said if s]
         if wrong:
             self.stop()
-            raise BrokenError(f"training on two ranks: {wrong[0]}")
+            raise BrokenError(f"on two ranks: {wrong[0]}")
         ours, theirs = (load_file(out.with_suffix(f".{rank}")) for rank in range(WORLD))
         apart = [k for k in ours if not torch.allclose(ours[k], theirs[k], 0, 0, equal_nan=True)]
         if apart:
@@ -117,7 +126,7 @@ def pool() -> Pool:
 
 
 def serve(rank: int, store: str) -> None:
-    """One rank: train each method named on the input, answer with what went wrong or ''."""
+    """One rank: do the work that each line names, answer with what went wrong or ''."""
     from safetensors.torch import save_file
 
     torch.set_num_threads(1)
@@ -129,7 +138,8 @@ def serve(rank: int, store: str) -> None:
     for line in sys.stdin:
         job, said = json.loads(line), ""
         try:
-            found = weights(Case.open(job["method"]), job["settings"])
+            part = verdicts(Part.open(job["part"])) if "part" in job else None
+            found = part or weights(Case.open(job["method"]), job["settings"])
             save_file({k: v.contiguous().clone() for k, v in found.items()}, Path(job["out"]).with_suffix(f".{rank}"))
         except Exception as error:
             said = f"{type(error).__name__}: {error}"

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from modicum.testing.case import Case
+from typing import Any
 
 TRAINS = ("learn", "wrap", "change")
 TABLES = ("label", "score", "select")
 ALL = (*TRAINS, *TABLES, "explain")
+PARTS = ("trust", "objective")
 
 
 class BrokenError(AssertionError):
@@ -19,16 +17,16 @@ class BrokenError(AssertionError):
 
 
 class NotForItError(Exception):
-    """The law says nothing about this method."""
+    """The law says nothing about this method or part."""
 
 
-Law = Callable[["Case"], "str | None"]
+Law = Callable[[Any], "str | None"]  # of a Case, or of a Part
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a check found.  message: what is wrong, or what was measured.  cause: what usually is behind a failure.
-    seconds: CPU time of this process."""
+    """What a check found.  method: its name, or a part's.  message: what is wrong, or what was measured.  cause: what
+    usually is behind a failure.  seconds: CPU time of this process."""
 
     method: str
     check: str

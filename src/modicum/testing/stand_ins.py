@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from modicum.core.batch import Labels, View
+from modicum.core.method import Answer, Attention, Seen
 from modicum.data.feed import Feed
 from modicum.engine.arms import Bench
 from modicum.nn import ranks
@@ -61,9 +62,31 @@ class ToyBench(Bench):
         )  # fmt: skip
 
 
-def activations() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """acts (4,6,5,5), grads (4,2,6,5,5), head (3,6), targets (4,2)."""
+def captured(acts: Tensor | None = None, *, evidence: bool = True) -> Seen:
+    """A captured pass of 4 images, 2 targets of 3 classes and 6 maps of 5 x 5, and of two blocks of attention.
+
+    acts: other maps (4,6,5,5).  Without evidence there is no gradient, no weight of a head and no attention.
+    """
     luck = torch.Generator().manual_seed(4)
-    acts = torch.rand(4, 6, 5, 5, generator=luck)
-    grads = torch.randn(4, 2, 6, 5, 5, generator=luck)
-    return acts, grads, torch.randn(3, 6, generator=luck), torch.tensor([[0, 1], [1, 2], [2, 0], [0, 2]])
+    images, maps = torch.rand(4, 3, 10, 10, generator=luck), torch.rand(4, 6, 5, 5, generator=luck)
+    grads, head = torch.randn(4, 2, 6, 5, 5, generator=luck), torch.randn(3, 6, generator=luck)
+    classes = torch.tensor([[0, 1], [1, 2], [2, 0], [0, 2]])
+    rows = head[classes]
+    weights = tuple(torch.randn(4, 2, 26, 26, generator=luck).softmax(3) for _ in range(2))
+    slopes = tuple(torch.randn(4, 2, 2, 26, 26, generator=luck) for _ in range(2))
+    told = Attention(weights, slopes, 1, torch.eye(26)[0])
+
+    def rest(i: int, some: Tensor) -> Answer:
+        scores = some.mean((2, 3)) @ rows[i].T
+        return Answer(scores, scores.sigmoid())
+
+    def look(i: int, some: Tensor) -> Answer:
+        return rest(i, nn.functional.avg_pool2d(some.repeat(1, 2, 1, 1), 2))
+
+    def seen(_: Tensor) -> Seen:
+        return whole if evidence else replace(whole, grads=None, rows=None, attention=None)
+
+    acts = maps if acts is None else acts
+    slope = torch.randn(4, 2, 3, 10, 10, generator=luck)
+    whole = Seen(2, images, acts, grads, rows, [], rest, look, seen, lambda: slope, told, classes)
+    return seen(images)

@@ -1,4 +1,4 @@
-"""The suite: which laws a method is put through, and what comes of it."""
+"""The suite: which laws a method or a part is put through, and what comes of it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
+from modicum.core.card import read_card
 from modicum.core.errors import SettingsError, did_you_mean
 from modicum.testing import (
     checks_bits,
@@ -16,14 +18,18 @@ from modicum.testing import (
     checks_explain,
     checks_label,
     checks_needs,
+    checks_objective,
+    checks_part,
     checks_score,
     checks_select,
     checks_settings,
     checks_train,
+    checks_trust,
     tolerances,
 )
 from modicum.testing.case import Case
-from modicum.testing.results import ALL, BrokenError, Check, NotForItError, Result, check
+from modicum.testing.part import Part
+from modicum.testing.results import ALL, PARTS, BrokenError, Check, NotForItError, Result, check
 
 REFERENCE = 0.006  # seconds that `machine` takes where the limit on time was set
 
@@ -38,15 +44,15 @@ def xfail(case: Case) -> None:
             raise BrokenError(f"{name} is expected to fail without a reason")
 
 
-@check("time", ALL, "Toy data cost what large ones should: lower the `small` preset, or vectorise a loop.")
-def spent(case: Case) -> None:
+@check("time", (*ALL, *PARTS), "Toy data cost what large ones should: lower the `small` preset, or vectorise a loop.")
+def spent(case: Case | Part) -> None:
     """Measured by check_method."""
     raise NotForItError
 
 
 _FILES = (
     checks_card, checks_settings, checks_needs, checks_train, checks_bits, checks_label, checks_score, checks_select,
-    checks_explain,
+    checks_explain, checks_part, checks_trust, checks_objective,
 )  # fmt: skip
 CHECKS: Mapping[str, Check] = {
     c.name: c for c in (*(c for file in _FILES for c in vars(file).values() if isinstance(c, Check)), xfail, spent)
@@ -54,15 +60,16 @@ CHECKS: Mapping[str, Check] = {
 
 
 def check_method(name: str, only: str = "", *, skip: tuple[str, ...] = (), slow: bool = False) -> list[Result]:
-    """Put a method through every law of its role.
+    """Put a method or a part through every law of its role.
 
-    name: a registered method, or the path of a method's file.  only: one check by name, slow or not.  slow: with the
-    slow tier.  A law that says nothing about the method gives no Result.  SettingsError for an unknown name.
+    name: a registered method, a part as `trust/NAME` or `objective/NAME`, or the path of a file that defines one.
+    only: one check by name, slow or not.  slow: with the slow tier.  A law that says nothing about it gives no Result.
+    SettingsError for an unknown name.
     """
     if only and only not in CHECKS:
         raise SettingsError(f"there is no check {only!r}", where="check", fix=did_you_mean(only, CHECKS))
-    case = Case.open(name)
-    chosen = [c for c in CHECKS.values() if case.card.role in c.roles and c is not spent and c.name not in skip]
+    case = opened(name)
+    chosen = [c for c in CHECKS.values() if case.role in c.roles and c is not spent and c.name not in skip]
     chosen = [c for c in chosen if c.name == only] if only else [c for c in chosen if slow or not c.slow]
     with one_thread():
         factor = max(1.0, machine() / REFERENCE)
@@ -73,14 +80,20 @@ def check_method(name: str, only: str = "", *, skip: tuple[str, ...] = (), slow:
     return found
 
 
-def timed(case: Case, seconds: float, limit: float) -> Result:
+def opened(name: str) -> Case | Part:
+    """What a name or a file is of."""
+    part = read_card(Path(name)) is None if name.endswith(".py") else name.partition("/")[0] in PARTS
+    return Part.open(name) if part else Case.open(name)
+
+
+def timed(case: Case | Part, seconds: float, limit: float) -> Result:
     """The result of the check on time."""
     slow = f"{seconds:.1f} CPU seconds" + (f", at most {limit:.1f}" if seconds > limit else "")
     return judged(case, spent, "" if seconds <= limit else slow, slow, seconds)
 
 
-def run(law: Check, case: Case) -> Result | None:
-    """One check; None where it says nothing about this method."""
+def run(law: Check, case: Case | Part) -> Result | None:
+    """One check; None where it says nothing about this method or part."""
     begun, failed, said = time.process_time(), "", ""
     try:
         with torch.random.fork_rng(devices=[]):
@@ -95,9 +108,9 @@ def run(law: Check, case: Case) -> Result | None:
     return judged(case, law, failed, said, time.process_time() - begun)
 
 
-def judged(case: Case, law: Check, failed: str, said: str, seconds: float) -> Result:
+def judged(case: Case | Part, law: Check, failed: str, said: str, seconds: float) -> Result:
     """The result, with what the card expects taken into account: an expected failure that passes is a failure."""
-    expected = case.card.xfail.get(law.name, "")
+    expected = case.xfail.get(law.name, "")
     if expected and failed:
         return Result(case.name, law.name, True, f"fails as expected ({expected}): {failed}", law.cause, seconds)
     if expected:

@@ -81,7 +81,7 @@ def world(
     if garbage:
         said[POOL:] = np.random.default_rng(garbage).integers(0, len(CLASSES), outside)
         known = np.arange(n)
-    data = Dataset.build([f"{i:03d}.png" for i in range(n)], CLASSES, split="train")
+    data = Dataset.build([f"{i:03d}.png" for i in range(n)], CLASSES, split="train", height=SIDE, width=SIDE)
     for fact in facts:
         if not fact.net and fact.kind not in ("image", "names"):
             half = known[(known // len(CLASSES) % 2 == 0) | (known >= POOL)]
@@ -145,10 +145,23 @@ def _points(data: Dataset, rows: np.ndarray, cls: np.ndarray) -> Dataset:
     return _say(data, row=rows, kind="points", x0=8.0, y0=8.0, **{"class": cls[rows]})
 
 
-def _say(data: Dataset, **annotations: Any) -> Dataset:
+def _masks(data: Dataset, rows: np.ndarray, cls: np.ndarray) -> Dataset:
+    return _say(data, row=rows, kind="masks", data=[b"PNG"] * len(rows), **{"class": cls[rows]})
+
+
+def _maps(data: Dataset, rows: np.ndarray, cls: np.ndarray) -> Dataset:
+    """A peak in the middle of the class's map, low noise elsewhere."""
+    maps = np.full((len(data), len(CLASSES), 4, 4), np.nan, np.float32)
+    maps[rows] = np.random.default_rng(7).uniform(0, 0.2, maps.shape).astype(np.float32)[rows]
+    maps[rows, cls[rows], 1:3, 1:3] += 1
+    return data.with_column("maps", maps)
+
+
+def _say(data: Dataset, /, **annotations: Any) -> Dataset:
     return data + data.delta(source="human", who=HUMAN, **annotations)
 
 
 _KINDS: Mapping[str, Callable[[Dataset, np.ndarray, np.ndarray], Dataset]] = {
     "class": _class, "probs": _probs, "votes": _votes, "tags": _tags, "boxes": _boxes, "points": _points,
+    "masks": _masks, "maps": _maps,
 }  # fmt: skip
