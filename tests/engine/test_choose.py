@@ -105,7 +105,9 @@ def test_a_tail_is_met_by_the_cards_that_say_so(
 ) -> None:
     """Nothing but `suits` is needed: what suits more of the measured traits comes first; of equals, the plainest."""
     both, tail = {"suits": ("few", "tail")}, {"suits": ("full", "tail")}
-    changed(monkeypatch, logit_adjustment=tail, bis=both, fixmatch={"suits": ("few",)})
+    changed(
+        monkeypatch, balanced_softmax={"suits": ()}, logit_adjustment=tail, bis=both, fixmatch={"suits": ("few",)}
+    )
     monkeypatch.setattr(registry, "evidence", lambda: {"bis": 0.1, "fixmatch": 0.2})
     data = labelled(counts, unlabelled)
     measured = traits(data, np.zeros(0, FACTS), [], [])

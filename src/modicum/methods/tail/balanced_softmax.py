@@ -20,7 +20,7 @@ CARD = Card(
     least={"class": 1},
     year=2020,
     cites=("arXiv:2007.10740",),
-    suits=(),
+    suits=("full", "tail"),
     cost=1.0,
     off={"objective": "cross-entropy"},
 )
