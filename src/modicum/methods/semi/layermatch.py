@@ -48,9 +48,9 @@ CARD = Card(
     changed=(
         "An adaptation: the paper's equations were not at hand, only its abstract and two summaries.  Grad-ReLU and "
         "Avg-Clustering are given in the readings that those allow, each a switch.  None gained over FixMatch where "
-        "we measured (see the results), so the defaults are those that came to no harm: the plain Grad-ReLU and "
-        "centres of features.  A slow head lost points with 4 labels a class, and without Grad-ReLU training with it "
-        "fails.  Views and the forward without gradient are FixMatch's here."
+        "we measured (see the results).  The defaults are the plain Grad-ReLU and centres of features, as the "
+        "abstract has them; a slow head spread most between seeds, and without Grad-ReLU training with it fails.  "
+        "Views and the forward without gradient are FixMatch's here."
     ),
 )
 
