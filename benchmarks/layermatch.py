@@ -143,7 +143,43 @@ def table() -> str:
                 + (f"{i.value:+.1f} ({i.low:+.1f} to {i.high:+.1f})" if i else "")
                 + f" | {refit:+.1f} | {100 * last[0]:.0f} | {100 * last[1]:.0f} | {last[2]:.2f} |"
             )
+    names = zip(SHOWN, ("blue, solid", "orange, dashes", "green, dots", "purple, dash and dot", "grey, fine dots"))
+    lines += ["", "Over the steps, without wrong guesses: " + "; ".join(f"{a} ({c})" for a, c in names) + "."]
+    lines += [f"\n{words}:\n\n![{words}](../assets/{name})" for name, (words, _) in plots().items()]
     return "\n".join(lines)
+
+
+SHOWN = ("base", "+ Grad-ReLU", "+ Grad-ReLU, selective", "Grad-ReLU + C1", "Grad-ReLU + C3")
+COLOURS = ("#0072b2", "#c65102", "#00845d", "#a8528a", "#6b747c")
+DASHES = ("", "6 4", "2 4", "9 3 2 3", "1 3")
+PLOTS = {
+    "believed": "Share of guesses that are believed", "right": "Share of those that are right",
+    "spread": "Spread of features within classes over that between",
+}  # fmt: skip
+
+
+def plots() -> dict[str, tuple[str, str]]:
+    """File name -> (what it shows, SVG): means over seeds, over the steps; no wrong guesses put in."""
+    import csv
+
+    from benchmarks.arena import RESULTS
+    from modicum.report.charts import curves
+
+    rows = [r for r in csv.DictReader((RESULTS / "layermatch.csv").open()) if float(r["noise"]) == 0]
+    lines = zip(COLOURS, DASHES, strict=True)
+    style = "".join(f".s{i}{{stroke:{c};stroke-dasharray:{d or 'none'}}}" for i, (c, d) in enumerate(lines))
+    style += ".curve{fill:none;stroke-width:2}.grid{stroke:#ccc}text{font:11px sans-serif;fill:#666}"
+    out, steps = {}, np.arange(1, LOOKS + 1) * STEPS / LOOKS
+    for labels in dict.fromkeys(r["labels"] for r in rows):
+        for key, title in PLOTS.items():
+            series = []
+            for i, arm in enumerate(SHOWN):
+                mine = [r[key].split() for r in rows if (r["labels"], r["arm"]) == (labels, arm)]
+                series.append((i, steps, np.array(mine, float).mean(0)))
+            svg = str(curves(series, title)).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+            words = f"{title}, {labels} labels a class"
+            out[f"layermatch-{labels}-{key}.svg"] = words, svg.replace(">", f"><style>{style}</style>", 1) + "\n"
+    return out
 
 
 def main() -> None:
