@@ -48,7 +48,8 @@ def cell(protocol: str, method: str, seed: int) -> None:
             clock.setdefault(arm, []).append(time.process_time())
 
     with tempfile.TemporaryDirectory() as folder:
-        run = fit(data, Path(folder) / "run", Watch(), seed=seed, export=False, **given["fit"], **variant(method))
+        asked = {"seed": seed, "export": False, "judge": "none", **given["fit"], **variant(method)}
+        run = fit(data, Path(folder) / "run", Watch(), **asked)
         found, config, machine = run.read("evaluation.json"), run.config, run.read("environment.json")
     steps = {a["name"]: a["steps"] for a in config["arms"]}
     rows = []

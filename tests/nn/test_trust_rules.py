@@ -11,6 +11,7 @@ from torch import Tensor
 
 from modicum.core.errors import SettingsError
 from modicum.core.program import Info
+from modicum.methods.semi.fixmatch import FixMatch
 from modicum.nn.trust import make_trust
 
 CLASSES, IMAGES, STEPS, U = 4, 40, 6, 16
@@ -91,11 +92,14 @@ def test_top_k() -> None:
     [
         ("curriculum:tau=2", "Allowed: 0 to 1"), ("adaptive:decay=nan", "'nan' is not a number"),
         ("gaussian:sigmas=-1", "Allowed: 0 to 100"), ("top-k:share=1.5", "Allowed: 0 to 1"),
+        ("risk:share=0", "Allowed: 0.001 to 0.9"), ("risk:level=1", "Allowed: 0.5 to 0.999"),
     ],
 )  # fmt: skip
 def test_knobs_out_of_range_are_refused(text: str, says: str) -> None:
     with pytest.raises(SettingsError, match=says):
         make_trust(text, INFO)
+    with pytest.raises(SettingsError, match=says):
+        FixMatch(trust=text)  # before any work
 
 
 @pytest.mark.parametrize("text", ["curriculum", "adaptive", "gaussian"])

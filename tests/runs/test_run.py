@@ -199,3 +199,14 @@ def test_metrics_are_cut_for_one_arm_and_a_half_line_is_dropped(tmp_path: Path) 
 def test_the_environment_can_be_written_down() -> None:
     found = environment()
     assert json.loads(json.dumps(found)) == found and found["packages"]["torch"] == torch.__version__.split("+")[0]
+
+
+def test_the_last_value_of_a_term_passes_over_what_is_not_whole(tmp_path: Path) -> None:
+    metrics = Metrics(tmp_path / "metrics.jsonl")
+    assert metrics.last("a", "believed") is None
+    for step, arm, value in ((1, "a", 0.1), (2, "b", 0.9), (3, "a", 0.2)):
+        metrics.add({"arm": arm, "step": step, "believed": value})
+    metrics.add({"arm": "a", "step": 4, "labelled": 1.0})
+    with metrics.path.open("a") as file:
+        file.write('[3]\n{"arm": "a", "step": 5, "belie')
+    assert metrics.last("a", "believed") == 0.2 and metrics.last("a", "nothing") is None

@@ -156,6 +156,7 @@ def read_part(folder: str, base: type[Any], text: str) -> tuple[type[Any], dict[
     """`fixed:tau=0.9` -> the part's class and its knobs.  SettingsError for an unknown name or knob, or a bad value."""
     from inspect import signature
 
+    from modicum.core.program import Info
     from modicum.core.recipe import parse_call
     from modicum.core.settings import fit
 
@@ -167,4 +168,5 @@ def read_part(folder: str, base: type[Any], text: str) -> tuple[type[Any], dict[
         if key not in known:
             raise SettingsError(f"{name!r} has no knob {key!r}", where=where, fix=did_you_mean(key, known))
         knobs[key] = fit(value, type(known[key]), f"{where} {name}.{key}")
+    cls(Info(("a", "b"), (1, 1), 2, 2), **knobs)  # a value out of its range is refused here, before any work
     return cls, knobs

@@ -237,7 +237,8 @@ def trained(
         other = lambda p: _fabric(lightning, {**choices, "precision": p})  # noqa: E731
         recipe, expected = budget(bench, method, recipe, config, asked, other)
         keep.plan(bench, method, recipe, config, asked)
-        job.listen.say(keep.duration(config, expected))
+        if any(expected.values()):
+            job.listen.say(keep.duration(config, expected))
         run.write("environment.json", {**environment(), "threads": choices["threads"], "processes": ranks.world_size()})
         run.write("config.json", config)
     room(run, bench, method, recipe, config)

@@ -181,24 +181,22 @@ class Metrics:
 
     def last(self, arm: str, name: str) -> float | None:
         """The last value of a term in an arm; None where it has none."""
-        if not self.path.exists():
-            return None
-        lines = self.path.read_text(encoding="utf-8").splitlines()
-        found = (line for text in reversed(lines) if (line := json.loads(text))["arm"] == arm and name in line)
-        return next((float(line[name]) for line in found), None)
+        found = [line[name] for _, line in self._lines() if line["arm"] == arm and name in line]
+        return float(found[-1]) if found and isinstance(found[-1], int | float) else None
 
     def cut(self, arm: str, total: int) -> None:
         """Forget this arm's lines after step `total`, and a half line at the end."""
-        if not self.path.exists():
-            return
-        kept = []
-        for text in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+        if self.path.exists():
+            kept = [text for text, line in self._lines() if line["arm"] != arm or line["step"] <= total]
+            write_whole(self.path, "".join(k + "\n" for k in kept))
+
+    def _lines(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Whole lines, as text and as values; what a kill or a hand left half is passed over."""
+        text = self.path.read_text(encoding="utf-8", errors="replace") if self.path.exists() else ""
+        for one in text.splitlines():
             try:
-                line = json.loads(text)
+                line = json.loads(one)
             except (ValueError, RecursionError):
                 continue
-            if form.misfit(line, {"arm": str, "step": int, ...: object}):
-                continue
-            if line["arm"] != arm or line["step"] <= total:
-                kept.append(text)
-        write_whole(self.path, "".join(k + "\n" for k in kept))
+            if not form.misfit(line, {"arm": str, "step": int, ...: object}):
+                yield one, line

@@ -18,14 +18,15 @@ from modicum.nn.trust import Pseudo, Trust
 
 
 class Risk(Trust):
-    """share: of believed guesses that may be wrong, 0 to 1.  level: how sure of that, 0 to 1.  tau: least confidence
-    until it is settled, 0 to 1."""
+    """share: of believed guesses that may be wrong, 0.001 to 0.9.  level: how sure of that, 0.5 to 0.999.  tau: least
+    confidence until it is settled, 0 to 1."""
 
     settles = ("share", "level")
 
     def __init__(self, info: Info, *, share: float = 0.05, level: float = 0.95, tau: float = 0.95) -> None:
         super().__init__(info)
-        self.share, self.level = within("trust risk.share", share, 0, 1), within("trust risk.level", level, 0, 1)
+        self.share = within("trust risk.share", share, 0.001, 0.9)
+        self.level = within("trust risk.level", level, 0.5, 0.999)
         self.tau = within("trust risk.tau", tau, 0, 1)
 
     def forward(self, probs: Tensor, rows: Tensor) -> Pseudo:
