@@ -21,7 +21,7 @@ _WHERE = {
     "plan": "modicum.engine.look:plan",
     "fit": "modicum.engine.fit:fit",
     "predict": "modicum.deploy.predict:predict",
-    "explain": "modicum.engine.verbs:explain",
+    "explain": "modicum.engine.explain:explain",
     "label": "modicum.engine.verbs:label",
     "score": "modicum.engine.verbs:score",
     "select": "modicum.engine.verbs:select",
@@ -30,6 +30,7 @@ _WHERE = {
     "report": "modicum.engine.verbs:report",
     "methods": "modicum.core.registry:cards",
     "check": "modicum.testing:check_method",
+    "sample": "modicum.data.samples:sample",
 }
 
 __all__ = [

@@ -44,7 +44,7 @@ def test_a_table_is_safe_in_a_spreadsheet(images: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words, code, says", [
     (["--to", "idx", "--strict"], 3, "idx cannot hold 2 things"),
-    (["--to", "jpeg"], 3, "Known: folders, idx, parquet, table."),
+    (["--to", "jpeg"], 3, "Known: coco, folders, idx, masks, parquet, table, voc, yolo."),
     ([], 2, "--to"),
 ])  # fmt: skip
 def test_errors(

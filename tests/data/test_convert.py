@@ -232,7 +232,7 @@ def test_what_no_format_holds_is_said(tmp_path: Path) -> None:
     more = replace(more, columns={"features": np.zeros((2, 3), np.float32)})
     lost = differences(more, data, ["a", "b"])
     assert lost == [
-        "1 labels made by a model: only what people said is written", "boxes: 1", "the column 'features'",
+        "1 labels made by a model: only what people said is written", "boxes: 1 of 1", "the column 'features'",
     ]  # fmt: skip
     assert differences(data, data, ["a", "b"]) == []
     other = Dataset.build(["b", "c"], ["y"], cls=np.array([0, -1]), group=np.array(["g", ""], object))
@@ -251,7 +251,7 @@ def test_strict_writes_nothing(tmp_path: Path) -> None:
 def test_what_is_not_written(tmp_path: Path, to: str, says: str) -> None:
     with pytest.raises(DataError, match=says):
         convert("sample:digits", tmp_path / "out", to)
-    assert set(writable()) == {"folders", "table", "parquet", "idx"}
+    assert set(writable()) == {"folders", "table", "parquet", "idx", "coco", "voc", "yolo", "masks"}
 
 
 def test_nothing_is_overwritten(put: Put) -> None:

@@ -19,6 +19,7 @@ from modicum.data.formats import format_of, formats, ordered
 from modicum.data.read import pixels, read
 from modicum.data.samples import sample
 
+DRAWN = ("scenes", "masks", "coco", "voc", "yolo")
 RNG = np.random.default_rng(0)
 
 
@@ -31,8 +32,8 @@ def test_the_registry_is_the_folder() -> None:
     import modicum.data.formats as folder
 
     files = sorted(p.name for p in Path(next(iter(folder.__path__))).glob("[!_]*.py"))
-    assert len(formats()) == len(files) == 6
-    assert set(formats()) == {"folders", "table", "parquet", "idx", "digits", "archive"}
+    assert len(formats()) == len(files) == 11
+    assert set(formats()) == {"folders", "table", "parquet", "idx", "digits", "archive", *DRAWN}
     with pytest.raises(DataError, match="no format 'none'"):
         format_of(Dataset.build(["x"], reader="none"))
 

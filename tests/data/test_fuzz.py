@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import tarfile
 import tempfile
 import zipfile
@@ -22,7 +23,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from modicum.core.dataset import Dataset
 from modicum.core.errors import DataError
+from modicum.core.tags import DRAWN
+from modicum.data.outlines import unstamp
 from modicum.data.read import pixels, read
 
 QUICK = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -64,6 +68,12 @@ def images(**more: object) -> bytes:
     return out.getvalue()
 
 
+def drawn() -> bytes:
+    cells = pa.array([{"bytes": png(1 + i), "path": ""} for i in range(3)])
+    boxes = pa.array([[[0, 0, 2, 1], [1, 0, 3, 2]], [], None], pa.list_(pa.list_(pa.float32())))
+    return images(boxes=boxes, categories=[[0, 1], [], None], instances=cells)
+
+
 def ours() -> bytes:
     found = pq.read_table(io.BytesIO(images(id=["x/1", "x/2", "x/2"])))
     out = io.BytesIO()
@@ -90,8 +100,36 @@ def tarred() -> bytes:
     return out.getvalue()
 
 
+def coco(run_lengths: bool = False) -> bytes:
+    outline: object = [[0, 0, 3, 0, 3, 2, 0, 2]]
+    if run_lengths:
+        outline = {"size": [2, 3], "counts": "06"}
+    image = {"id": 1, "file_name": "a.png", "height": 2, "width": 3}
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0.5, 2, 1.5], "iscrowd": 0, "segmentation": outline}
+    names = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+    return json.dumps({"images": [image], "categories": names, "annotations": [box, {**box, "iscrowd": 1}]}).encode()
+
+
+def voc() -> bytes:
+    box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>3</xmax><ymax>2</ymax></bndbox>"
+    thing = f"<object><name>cat</name><difficult>0</difficult>{box}</object>"
+    size = "<size><width>3</width><height>2</height></size>"
+    return f"<annotation><filename>a.png</filename>{size}{thing}{thing}</annotation>".encode()
+
+
+def palette() -> bytes:
+    out = io.BytesIO()
+    image = Image.new("P", (3, 2))
+    image.putdata([0, 1, 2, 255, 1, 0])
+    image.putpalette(bytes(range(9)))
+    image.save(out, "PNG")
+    return out.getvalue()
+
+
 # What a reader is given: the name of the file that is hostile, a whole one, and what lies beside it.
 BESIDE = {"a.png": png(), "b.png": png()}
+IMAGES = {f"images/{name}": body for name, body in BESIDE.items()}
+YOLO = b"0 0.5 0.5 1 1\n1 0 0 1 0 1 1 0 1\n"
 LABELS = idx(np.array([0, 1, 2], np.uint8))
 PICTURES = idx(np.zeros((3, 4, 5), np.uint8))
 READERS: dict[str, tuple[str, bytes, dict[str, bytes]]] = {
@@ -100,6 +138,7 @@ READERS: dict[str, tuple[str, bytes, dict[str, bytes]]] = {
     "tsv": ("t.tsv", table().replace(b",", b"\t"), BESIDE),
     "parquet table": ("t.parquet", words(), BESIDE),
     "parquet images": ("train.parquet", images(), {}),
+    "parquet boxes": ("train.parquet", drawn(), {}),
     "parquet of ours": ("images.parquet", ours(), {}),
     "table beside parquet": ("t.csv", b"image,class\nx/1,cat\n", {"images.parquet": ours()}),
     "idx images": ("train-images-idx3-ubyte", PICTURES, {"train-labels-idx1-ubyte": LABELS}),
@@ -113,6 +152,17 @@ READERS: dict[str, tuple[str, bytes, dict[str, bytes]]] = {
     "zip": ("a.zip", zipped(), {}),
     "zip stored": ("a.zip", zipped(zipfile.ZIP_STORED), {}),
     "tar": ("a.tar", tarred(), {}),
+    "coco": ("annotations/x.json", coco(), BESIDE),
+    "coco run lengths": ("annotations/x.json", coco(run_lengths=True), BESIDE),
+    "voc": ("Annotations/a.xml", voc(), {"JPEGImages/a.png": png(), "JPEGImages/b.png": png()}),
+    "voc splits": (
+        "ImageSets/Main/train.txt", b"a\nb 1\n",
+        {"JPEGImages/a.png": png(), "JPEGImages/b.png": png(), "Annotations/a.xml": voc()},
+    ),
+    "yolo": ("labels/a.txt", YOLO, IMAGES),
+    "yolo names": ("data.yaml", b"train: x\nnames:\n  0: cat\n  1: 'dog'\n", {**IMAGES, "labels/a.txt": YOLO}),
+    "masks": ("masks/a.png", palette(), IMAGES),
+    "masks names": ("classes.txt", b"cat\ndog\n", {**IMAGES, "masks/a.png": palette()}),
 }  # fmt: skip
 
 
@@ -120,9 +170,9 @@ def survives(reader: str, content: bytes) -> None:
     name, _, beside = READERS[reader]
     with tempfile.TemporaryDirectory() as folder:
         for file, body in {**beside, name: content}.items():
-            Path(folder, file).parent.mkdir(exist_ok=True)
+            Path(folder, file).parent.mkdir(parents=True, exist_ok=True)
             Path(folder, file).write_bytes(body)
-        for place in {folder, str(Path(folder, name))} if "." in name and reader != "image" else {folder}:
+        for place in {folder, str(Path(folder, name))} if "." in name and "/" not in name else {folder}:
             try:
                 found = read(place)
             except DataError as error:
@@ -134,11 +184,25 @@ def survives(reader: str, content: bytes) -> None:
             assert data.probs is None or np.allclose(np.nansum(data.probs, 1)[~np.isnan(data.probs[:, 0])], 1)
             assert set(data.field("split")) <= {"", "train", "val", "test"}
             _ = data.tags, data.votes, data.facts(), data.version
+            masks_and_boxes(data)
             for row in range(len(data)):
                 try:
                     assert pixels(data, row).ndim == 3
                 except DataError as error:
                     assert str(error)
+
+
+def masks_and_boxes(data: Dataset) -> None:
+    """What is drawn lies in its image, of a class that there is; masks are of its size."""
+    for one in data.annotations.to_pylist():
+        if one["kind"] in DRAWN:
+            try:
+                height, width = pixels(data, one["row"]).shape[:2]
+            except DataError:  # its header was sound
+                continue
+            assert -1 <= one["class"] < len(data.names) and (one["class"] >= 0 or one["value"] == 0)
+            assert 0 <= one["x0"] < one["x1"] <= width and 0 <= one["y0"] < one["y1"] <= height
+            assert one["data"] is None or unstamp(one["data"]).shape == (height, width)
 
 
 @st.composite
@@ -192,7 +256,7 @@ def test_the_whole_file_is_read(reader: str) -> None:
     name, content, beside = READERS[reader]
     with tempfile.TemporaryDirectory() as folder:
         for file, body in {**beside, name: content}.items():
-            Path(folder, file).parent.mkdir(exist_ok=True)
+            Path(folder, file).parent.mkdir(parents=True, exist_ok=True)
             Path(folder, file).write_bytes(body)
         place = Path(folder, name) if name.endswith((".zip", ".tar")) else Path(folder)
         assert len(read(place).data) >= 2

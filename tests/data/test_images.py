@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from modicum.core.errors import DataError, SettingsError
-from modicum.data.images import decode, glimpse, resize, square
+from modicum.data.images import decode, glimpse, levels, measure, resize, square
 
 pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning")]
 RNG = np.random.default_rng(0)
@@ -238,6 +238,7 @@ def test_exif_rotation(turn: int, kind: str) -> None:
     }[turn]  # fmt: skip
     options = {"lossless": True} if kind == "WEBP" else {}
     np.testing.assert_array_equal(decode(packed(Image.fromarray(RGB), kind, exif=exif, **options)), upright)
+    assert measure(packed(Image.fromarray(RGB), kind, exif=exif, **options)) == upright.shape[:2]
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF", "WEBP"])
@@ -355,3 +356,26 @@ def test_square_fills_and_changes_channels() -> None:
     deep = square(DEEP[..., None], 4, 1)
     assert deep.dtype == np.uint16
     np.testing.assert_allclose(deep / 257, square(np.rint(DEEP / 257).astype(np.uint8)[..., None], 4, 1), atol=1.5)
+
+
+def test_levels_are_what_each_pixel_says() -> None:
+    """Indices of a palette, grey of 8 and 16 bits and single bits; never a colour."""
+    palette = Image.fromarray(GREY % 7)
+    palette.putpalette([5 * i for i in range(21)])
+    assert palette.mode == "P"
+    np.testing.assert_array_equal(levels(packed(palette, "PNG")), GREY % 7)
+    np.testing.assert_array_equal(levels(packed(Image.fromarray(GREY), "PNG")), GREY)
+    np.testing.assert_array_equal(levels(packed(Image.fromarray(DEEP), "PNG")), DEEP)
+    np.testing.assert_array_equal(levels(packed(Image.fromarray(GREY > 99), "PNG")), GREY > 99)
+    with pytest.raises(DataError, match="RGB colours, not one number a pixel"):
+        levels(packed(Image.fromarray(RGB), "PNG"))
+
+
+def test_a_measure_refuses_what_decoding_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    for content, says in ((b"", "empty"), (b"x", "not a readable"), (b"%PDF-1", "a PDF")):
+        with pytest.raises(DataError, match=says):
+            measure(content)
+    monkeypatch.setenv("MODICUM_MAX_PIXELS", "53")
+    for look in (measure, levels):
+        with pytest.raises(DataError, match="9 x 6 pixels, more than the 53 allowed"):
+            look(packed(Image.fromarray(GREY), "PNG"))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modicum.core.dataset import Dataset
+from modicum.core.dataset import HUMAN, Dataset
 from modicum.core.errors import DataError
 from modicum.data.vault import Vault, hide
 
@@ -105,3 +105,39 @@ def test_changed_bytes_in_a_vault(at: int, noise: bytes) -> None:
             assert Vault.load(Path(folder)).open("test").dtype == np.int64
         except DataError as error:
             assert "not a readable vault" in str(error)
+
+
+def said(data: Dataset) -> Dataset:
+    """Tags of images 0 to 3 and a box in images 1 and 4."""
+    tags = data.delta(source="p", who=HUMAN, row=np.arange(4), kind="tags", value=np.ones(4), **{"class": CLS[:4] * 0})
+    boxes = {"row": np.array([1, 4]), "kind": "boxes", "class": np.array([1, 0]), "x1": np.ones(2), "y1": np.ones(2)}
+    return data + tags + data.delta(source="q", who=HUMAN, **boxes)
+
+
+def test_other_kinds_are_hidden_where_one_measures(data: Dataset, tmp_path: Path) -> None:
+    whole = said(data)
+    visible, vault = hide(whole, np.arange(3), outside=np.array([3, 4]))
+    rows = [visible.of_kind(kind)["row"].to_pylist() for kind in ("tags", "boxes")]
+    assert rows == [[0, 1, 2], [1]]
+    vault.save(tmp_path)
+    again = Vault.load(tmp_path)
+    assert again.fits(visible) and again.count == 0
+    back = again.reveal(visible, "boxes")
+    assert sorted(back.of_kind("boxes")["row"].to_pylist()) == [1, 4] and again.count == 1
+    assert sorted(back.of_kind("tags")["row"].to_pylist()) == [0, 1, 2, 3] and len(back) == len(data)
+    assert back.cls.tolist() == visible.cls.tolist(), "classes are opened by themselves"
+
+
+def test_only_the_kinds_to_learn_from_stay(data: Dataset) -> None:
+    visible, vault = hide(said(data), np.arange(0), kinds=("tags",), outside=np.array([4]))
+    assert set(visible.annotations["kind"].to_pylist()) == {"tags"}
+    assert sorted(vault.reveal(visible, "all").of_kind("boxes")["row"].to_pylist()) == [1, 4]
+    assert hide(data, np.arange(5))[1].reveal(data, "nothing was hidden") is data
+
+
+def test_a_vault_of_other_images_does_not_fit(data: Dataset, tmp_path: Path) -> None:
+    vault = hide(said(data), np.arange(0), outside=np.arange(5))[1].save(tmp_path)
+    assert not vault.fits(data.take(np.arange(4)))
+    (tmp_path / "rest" / "annotations.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match="not a readable dataset"):
+        Vault.load(tmp_path)

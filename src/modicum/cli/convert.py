@@ -1,4 +1,4 @@
-"""Write images and labels as another format: folders, a table, Parquet or IDX."""
+"""Write images and labels as another format, such as a table, Parquet or COCO."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from modicum.cli._screen import say
 def convert(
     data: Annotated[str, typer.Argument(help="Folder, table, archive or file of images, or sample:digits.")],
     out: Annotated[str, typer.Argument(help="The folder to write; nothing may be there yet.")],
-    to: Annotated[str, typer.Option(help="folders, table, parquet or idx.")],
+    to: Annotated[str, typer.Option(help="folders, table, parquet, idx, coco, voc, yolo or masks.")],
     strict: Annotated[bool, typer.Option(help="Write nothing if the format cannot hold all that is known.")] = False,
 ) -> None:
-    """Write images and labels as another format: folders, a table, Parquet or IDX.
+    """Write images and labels as another format, such as a table, Parquet or COCO.
 
     OUT appears whole or not at all. What the format cannot hold is listed.
     """

@@ -7,7 +7,7 @@ stored, also where the cache holds a smaller one; a view's `affine` says where a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -30,12 +30,13 @@ class View:
 class Boxes:
     """xyxy: float (M,4), pixel edges, half open.  cls: int64 (M,).  state: int8 (M,), 1 object, 0 ignore (an annotation
     whose `value` is 0).  image: int64 (M,), which image of the batch, ascending.  A class is background only where
-    `Labels.looked` says so."""
+    `Labels.looked` says so.  score: float (M,) in [0,1], of boxes that a network found, each image's best first."""
 
     xyxy: Tensor
     cls: Tensor
     state: Tensor
     image: Tensor
+    score: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Labels:
     """Packed labels of B images; what a kind does not say is None, what one image does not say is -1 or NaN.
 
     cls: int64 (B,), -1 unknown.  probs: float (B,C), rows of NaN unknown.  tags: int8 (B,C), 1 present, 0 absent, -1
-    unknown.  looked: bool (B,C), True where boxes of the class are complete.  masks: uint8 (B,H,W), 255 unknown.
+    unknown.  looked: bool (B,C), True where boxes of the class are complete.  drawn: what `masks` asks.
     """
 
     cls: Tensor
@@ -61,7 +62,16 @@ class Labels:
     votes: Votes | None = None
     boxes: Boxes | None = None
     looked: Tensor | None = None
-    masks: Tensor | None = None
+    drawn: Callable[[float], Tensor] | None = None
+
+    def masks(self, sure: float = 0.0) -> Tensor | None:
+        """Class maps, uint8 (B,S,S), each over the whole image: 0 background, c + 1 class c, 255 unknown.
+
+        Drawn when asked for: who never asks pays nothing.  S: the side of the views; `geometry.warp_maps` with the
+        view's `size` moves them.  sure: least confidence of a mask that is believed; the others' pixels are unknown.
+        None where the set has no masks.
+        """
+        return None if self.drawn is None else self.drawn(sure)
 
     def soft(self, classes: int) -> Tensor:
         """Targets as probabilities (B,C): given ones where there are any, one-hot classes elsewhere, NaN unknown."""

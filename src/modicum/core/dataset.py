@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from modicum.core.tables import (
     misfit,
     table,
 )  # fmt: skip
+from modicum.core.tags import tags
 
 HUMAN, ANNOTATOR, MODEL = "human", "annotator", "model"
 _FORM = {"format": int, "reader": str, "root": str, "columns": [form.NAME]}
@@ -118,13 +119,8 @@ class Dataset:
 
     @functools.cached_property
     def tags(self) -> np.ndarray | None:
-        """Tags, int8 (N,C): 1 present, 0 absent, -1 unknown; None where the set has none."""
-        given = self.of_kind("tags")
-        if not given.num_rows:
-            return None
-        out = np.full((len(self), len(self.names)), -1, np.int8)
-        out[given["row"].to_numpy(), given["class"].to_numpy()] = given["value"].to_numpy() > 0.5
-        return out
+        """Tags, given or from drawn objects (core/tags.py), int8 (N,C): 1 present, 0 absent, -1 unknown; None: none."""
+        return tags(self)
 
     @functools.cached_property
     def votes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -133,7 +129,7 @@ class Dataset:
         return tuple(given[c].to_numpy().astype(np.int64) for c in ("row", "source", "class"))  # type: ignore[return-value]
 
     def known(self, kind: str) -> np.ndarray:
-        """Which images something of this kind is known of, bool (N,)."""
+        """Which images something of this kind is known of, bool (N,); also that there is none of it."""
         if kind == "image":
             return np.ones(len(self), bool)
         if kind == "names":
@@ -143,9 +139,15 @@ class Dataset:
             return (
                 ~np.isnan(values.reshape(len(self), -1)[:, 0]) if values.dtype.kind == "f" else np.ones(len(self), bool)
             )
+        if kind == "tags":
+            return np.zeros(len(self), bool) if self.tags is None else np.asarray((self.tags >= 0).any(1))
         out = np.zeros(len(self), bool)
         out[self.of_kind(kind)["row"].to_numpy()] = True
-        return out
+        seen = self.looked.filter(pc.equal(self.looked["kind"].cast(pa.string()), kind))
+        out[seen["row"].to_numpy()[seen["complete"].fill_null(0).to_numpy() == 1]] = True  # it may show nothing
+        if kind == "masks":
+            out |= self.known("instances")
+        return np.asarray(out)
 
     def facts(self) -> tuple[Fact, ...]:
         """What this set has, in the planner's words.  Labels made by a model carry `~`."""
@@ -154,7 +156,8 @@ class Dataset:
         if self.names:
             out.append(Fact("names"))
         kinds = self.annotations["kind"].cast(pa.string()).to_numpy(zero_copy_only=False)
-        for kind in sorted(set(kinds) | (set(self.columns) & {"probs", "proposals", "features", "maps"})):
+        looked = set(self.looked["kind"].cast(pa.string()).to_pylist())
+        for kind in sorted({*kinds, *looked} | (set(self.columns) & {"probs", "proposals", "features", "maps"})):
             mine = kinds == kind
             guess = bool(mine.any() and guesses[mine].all())
             out.append(Fact(kind, some=not self.known(kind).all(), guess=guess))
@@ -256,7 +259,7 @@ class Dataset:
         return replace(self, annotations=self.annotations.take(keep))
 
     def without(self, kind: str, rows: np.ndarray) -> Dataset:
-        """This set with no statement of a kind about these rows: how labels are hidden."""
+        """This set with no statement of a kind about these rows, nor that it was looked for: how labels are hidden."""
         gone = np.zeros(len(self), bool)
         gone[rows] = True
         of_kind = self.annotations["kind"].cast(pa.string()).to_numpy(zero_copy_only=False) == kind
@@ -266,7 +269,9 @@ class Dataset:
             columns[kind] = np.where(gone.reshape(-1, *[1] * (columns[kind].ndim - 1)), np.nan, columns[kind]).astype(
                 columns[kind].dtype
             )
-        return replace(self, annotations=self.annotations.filter(pa.array(keep)), columns=columns)
+        seen = self.looked["kind"].cast(pa.string()).to_numpy(zero_copy_only=False) == kind
+        looked = self.looked.filter(pa.array(~(seen & gone[self.looked["row"].to_numpy()])))
+        return replace(self, annotations=self.annotations.filter(pa.array(keep)), looked=looked, columns=columns)
 
     def take(self, rows: np.ndarray) -> Dataset:
         """The images of these rows, in this order, with what is known of them."""
@@ -338,11 +343,14 @@ class Table:
     """Rows of a Dataset with columns filled: what label, score and select methods read.
 
     data: the whole set.  rows: int64 (R,) into it.  columns: float arrays (R,...) such as logits (R,C), features (R,D).
+    pixels: a row of `data` -> its image, uint8 or uint16 (h,w,c), perhaps smaller than the stored one; None where the
+    images are not at hand.
     """
 
     data: Dataset
     rows: np.ndarray
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    pixels: Callable[[int], np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)

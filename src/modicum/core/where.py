@@ -1,8 +1,8 @@
 """Rows by words: a small expression over a Dataset's columns.
 
 Terms joined by `&`: a kind or a column ("class": known; "~class": not known), "labelled" (a class or probabilities),
-"tagged" (a class or tags), "split:train", "group:7", "session:2", "domain:site2", "@other" (the domain or scope of that
-name), "all", or a comparison of a numeric column ("trust > 0.5").
+"tagged" (a class or tags, also tags that follow from boxes and masks), "split:train", "group:7", "session:2",
+"domain:site2", "@other" (the domain or scope of that name), "all", or a comparison of a numeric column ("trust > 0.5").
 """
 
 from __future__ import annotations

@@ -5,19 +5,25 @@ What was written is read back and compared, so that what a format cannot hold is
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from modicum.core.dataset import ANNOTATOR, HUMAN, MODEL, Dataset
 from modicum.core.errors import DataError, did_you_mean, visible
+from modicum.core.tags import DRAWN, given_tags
 from modicum.data.formats import FIELDS, Fault, Progress, writable
 from modicum.data.lines import write_csv
+from modicum.data.outlines import unstamp
 from modicum.data.read import read
 from modicum.data.store import new_folder
+from modicum.data.stream import content
 
 LABELS, VOTES = "labels.csv", "votes.csv"
 _COLUMNS = ("class", "confidence", *FIELDS)
@@ -38,9 +44,9 @@ def convert(
 ) -> Converted:
     """Write the images at `data`, with what is known of them, as another format into the new folder `out`.
 
-    to: folders, table, parquet or idx.  Files are copied as they are; bare pixels become PNG.  What the layout itself
-    cannot say stands in tables beside it.  strict: write nothing if anything would be lost.  progress: called with
-    (images done, images).  DataError if something is at `out`, or `to` has no place for an image.
+    to: folders, table, parquet, idx, coco, voc, yolo or masks.  Files are copied as they are; bare pixels become PNG.
+    What the layout itself cannot say stands in tables beside it.  strict: write nothing if anything would be lost.
+    progress: called with (images done, images).  DataError if something is at `out`, or `to` has no place for an image.
     """
     known, place = writable(), Path(out)
     if to not in known:
@@ -74,7 +80,7 @@ def _with_tables(data: Dataset, folder: Path, ids: Sequence[str], everything: bo
         write_csv(folder / VOTES, ["image", "annotator", "class"], votes)
     known = [f for f in _COLUMNS if any(_column(data, f))]
     heads = known if everything else _missing(data, read(folder).data, ids, known)
-    listed = data.tags is not None
+    listed = given_tags(data) is not None
     for _ in range(2):
         if "confidence" in heads and "class" not in heads:
             heads = ["class", *heads]
@@ -102,7 +108,7 @@ def _heads(data: Dataset, heads: list[str], listed: bool) -> list[str]:
 
 def _rows(data: Dataset, ids: Sequence[str], heads: list[str], listed: bool, everything: bool) -> Iterator[list[str]]:
     """A row for every image, or for those that a column says something of."""
-    probs, tags = data.probs, data.tags
+    probs, tags = data.probs, given_tags(data)
     columns = [_column(data, f) for f in heads]
     state = {1: "1", 0: "0", -1: ""}
     for row, name in enumerate(ids):
@@ -181,11 +187,16 @@ def _other(data: Dataset, back: Dataset, at: np.ndarray) -> list[str]:
     guesses = data.annotations.num_rows and int((data.who() == MODEL).sum())
     if guesses:
         out.append(f"{guesses:,} labels made by a model: only what people said is written")
-    known = {"class", "votes", "tags"}
-    kinds = data.annotations["kind"].cast("string").to_pylist()
-    out += [f"{kind}: {kinds.count(kind):,}" for kind in sorted({*kinds} - known)]
-    looked = set(data.looked["kind"].cast("string").to_pylist()) - {"tags"}
-    out += [f"what was looked for, of {kind}" for kind in sorted(looked)]
+    kinds = {*data.annotations["kind"].cast("string").to_pylist(), *data.looked["kind"].cast("string").to_pylist()}
+    for kind in sorted(kinds & {*DRAWN}):
+        drawn, read_back = _drawn(data, kind), _drawn(back, kind)
+        there = Counter((place[r], *rest) for r, *rest in drawn.elements())
+        if missing := (there - read_back).total():
+            out.append(f"{kind}: {missing:,} of {there.total():,}")
+        seen = {(place[r], *rest) for r, *rest in _looked(data, kind)}
+        if unlike := len({r for r, *_ in seen ^ _looked(back, kind)}):
+            out.append(f"what was looked for, of {kind}: {unlike:,} images")
+    out += [f"text: {n:,}" for n in [data.of_kind("text").num_rows] if n]
     out += [f"the column {name!r}" for name in sorted({*data.columns} - {"probs"})]
     if any(p >= 0 for p in data.classes["parent"].to_pylist()):
         out.append("which class is part of which")
@@ -200,8 +211,28 @@ def _votes(data: Dataset) -> set[tuple[Any, ...]]:
     return {(r, who[s], data.names[c]) for r, s, c in zip(row.tolist(), source.tolist(), cls.tolist())}
 
 
+def _drawn(data: Dataset, kind: str) -> Counter[tuple[Any, ...]]:
+    """Objects that people drew: row, class, if to be ignored, frame to a thousandth of a pixel, digest of a mask."""
+    mine = data.of_kind(kind)
+    corners = np.stack([mine[c].to_numpy().astype(np.float64) for c in ("x0", "y0", "x1", "y1")], 1)
+    cls, ignored = mine["class"].fill_null(-1).to_pylist(), (mine["value"].fill_null(1).to_numpy() <= 0.5).tolist()
+    masks = (content(unstamp(m)) if m else "" for m in mine["data"].to_pylist())
+    frames = map(tuple, np.round(np.nan_to_num(corners), 3).tolist())
+    people = [w != MODEL for w in np.array(data.sources["who"].to_pylist(), object)[mine["source"].to_numpy()]]
+    names = (*data.names, "")
+    said = zip(mine["row"].to_pylist(), (names[c] for c in cls), ignored, frames, masks)
+    return Counter(one for one, by_people in zip(said, people) if by_people)
+
+
+def _looked(data: Dataset, kind: str) -> set[tuple[Any, ...]]:
+    """What was looked for: row, class ('' = all), 1 or 0."""
+    mine, names = data.looked.filter(pc.equal(data.looked["kind"].cast(pa.string()), kind)), (*data.names, "")
+    columns = (mine["row"], mine["class"].fill_null(-1), mine["complete"].fill_null(0))
+    return {(r, names[c], done) for r, c, done in zip(*(column.to_pylist() for column in columns))}
+
+
 def _tags(data: Dataset) -> set[tuple[Any, ...]]:
-    tags = data.tags
+    tags = given_tags(data)
     found = np.argwhere(tags >= 0) if tags is not None else np.empty((0, 2), int)
     return {(r, data.names[c], int(tags[r, c])) for r, c in found.tolist()} if tags is not None else set()
 

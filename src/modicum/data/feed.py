@@ -20,6 +20,7 @@ from modicum.core.errors import NeedsError, SettingsError, did_you_mean
 from modicum.core.program import Stream
 from modicum.core.recipe import PLAIN, Augment
 from modicum.data.cache import Pixels
+from modicum.data.masks import Painter
 from modicum.data.pack import Annotations
 from modicum.data.views import make_view, needs
 
@@ -61,7 +62,7 @@ class Feed:
         self.side, self.seed, self.device, self.how = side, seed, torch.device(device), how
         self.rank, self.world = rank, world
         self.columns: dict[str, Tensor] = {}
-        self.annotations = Annotations(data)
+        self.annotations, self.painter = Annotations(data), Painter(data, side)
         self._fill()
 
     def _fill(self) -> None:
@@ -182,7 +183,11 @@ class Feed:
             return None if values is None else values[rows].to(self.device)
 
         votes, boxes, looked = self.annotations.of(rows, self.device)
-        return Labels(self.cls[rows].to(self.device), pick(self.probs), pick(self.tags), votes, boxes, looked)
+        drawn = functools.partial(self._drawn, rows) if self.painter else None
+        return Labels(self.cls[rows].to(self.device), pick(self.probs), pick(self.tags), votes, boxes, looked, drawn)
+
+    def _drawn(self, rows: Tensor, sure: float) -> Tensor:
+        return self.painter.batch(rows, sure).to(self.device)
 
     def sweep(self, rows: np.ndarray, size: int, views: tuple[str, ...] = ("plain",), seed: int = 0) -> Iterator[Part]:
         """Every given row once, in order, in batches of at most `size`."""

@@ -17,6 +17,8 @@ from __future__ import annotations
 import io
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -69,6 +71,41 @@ def glimpse(source: Source, side: int, where: object = "") -> tuple[np.ndarray, 
     side: a JPEG may come at 1/2, 1/4 or 1/8, with both sides at least this long; 0 = whole.  All of its data are read
     all the same, so the same files are refused.
     """
+    with _safely(source, where) as image:
+        width, height = image.size
+        if side and isinstance(image, JpegImageFile):
+            image.draft(None, (side, side))
+        smaller = image.size != (width, height)
+        image.load()
+        turn = _turn(image)
+        array = _array(image if turn is None else image.transpose(turn))
+        if not smaller:
+            return array, *array.shape[:2]
+        return (array, width, height) if turn in _SIDEWAYS else (array, height, width)
+
+
+def measure(source: Source, where: object = "") -> tuple[int, int]:
+    """Height and width of an image as `decode` gives it, by its header alone.  DataError as there."""
+    with _safely(source, where) as image:
+        width, height = image.size
+        return (width, height) if _turn(image) in _SIDEWAYS else (height, width)
+
+
+def levels(source: Source, where: object = "") -> np.ndarray:
+    """What each pixel says as a number, (H,W): 8- or 16-bit grey as it is, indices of a palette, bool of one bit.
+
+    DataError where the picture has colours, or cannot be decoded.
+    """
+    with _safely(source, where) as image:
+        image.load()
+        if image.mode not in ("1", "L", "P") and not image.mode.startswith("I"):
+            raise DataError(f"{image.mode} colours, not one number a pixel: save it as grey or with a palette")
+        return np.asarray(image)
+
+
+@contextmanager
+def _safely(source: Source, where: object) -> Iterator[ImageFile.ImageFile]:
+    """An image whose size is allowed; whatever a hostile file raises becomes a DataError in a few words."""
     where = where or ("image" if isinstance(source, bytes) else source)
     most = limit()
     try:
@@ -76,15 +113,7 @@ def glimpse(source: Source, side: int, where: object = "") -> tuple[np.ndarray, 
             width, height = image.size
             if width * height > most:
                 raise DataError(f"{width} x {height} pixels, more than the {most:,} allowed: {LIMIT} raises the limit")
-            if side and isinstance(image, JpegImageFile):
-                image.draft(None, (side, side))
-            smaller = image.size != (width, height)
-            image.load()
-            turn = _turn(image)
-            array = _array(image if turn is None else image.transpose(turn))
-            if not smaller:
-                return array, *array.shape[:2]
-            return (array, width, height) if turn in _SIDEWAYS else (array, height, width)
+            yield image
     except DataError as error:
         raise DataError(error.found, where=where) from None
     except Exception as error:  # a hostile file may raise anything inside a decoder

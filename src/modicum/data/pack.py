@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
 from modicum.core.batch import Boxes, Votes
 from modicum.core.dataset import Dataset
+from modicum.data.masks import looked
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,8 @@ class Annotations:
             cls=_filled(boxes["class"], -1), state=(boxes["value"].fill_null(1).to_numpy() > 0.5).astype(np.int8),
         ) if len(boxes) else None  # fmt: skip
         self.votes = Packed.of(row, n, annotator=annotator, cls=cls) if len(row) else None
-        self.looked = _looked(data) if self.boxes is not None or data.looked.num_rows else None
+        said = self.boxes is not None or data.looked.num_rows
+        self.looked = torch.from_numpy(looked(data, "boxes")) if said else None
 
     def of(self, rows: Tensor, device: torch.device) -> tuple[Votes | None, Boxes | None, Tensor | None]:
         """-> votes, boxes, looked of rows (B,); None where the set has none of the kind."""
@@ -67,14 +68,3 @@ class Annotations:
 
 def _filled(column: pa.ChunkedArray, value: int) -> np.ndarray:
     return np.asarray(column.fill_null(value).to_numpy()).astype(np.int64)
-
-
-def _looked(data: Dataset) -> Tensor:
-    """Where boxes of a class are complete, bool (N,C); a row about class -1 or none speaks of all classes."""
-    out = np.zeros((len(data), len(data.names)), bool)
-    said = data.looked.filter(pc.equal(data.looked["kind"].cast(pa.string()), "boxes"))
-    row, cls, complete = said["row"].to_numpy(), _filled(said["class"], -1), _filled(said["complete"], 0)
-    every = cls < 0
-    out[row[every]] = (complete[every] == 1)[:, None]
-    out[row[~every], cls[~every]] = complete[~every] == 1
-    return torch.from_numpy(out)

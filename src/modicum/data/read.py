@@ -59,7 +59,10 @@ def _best(place: Path) -> Format:
 
 
 def _layouts() -> str:
-    return "Understood are:\n" + "\n".join(f"  {f.NAME}: {f.LAYOUT}" for f in formats().values())
+    """The two layouts that most sets have, and the names of all."""
+    usual = (f"  {name}: {formats()[name].LAYOUT}" for name in ("folders", "table"))
+    names = ", ".join(formats())
+    return "\n".join(("Understood are:", *usual, f"  {names}: docs/reference/formats.md says how each lies on disk"))
 
 
 def _seen(place: Path) -> str:

@@ -53,6 +53,10 @@ class Rows:
             raise Doubt(f"several images are called {shown(cell)}")
         return found
 
+    def exact(self, name: str) -> int | None:
+        """The row of the image of exactly this name below the root; None where there is none."""
+        return self._exact.get(name)
+
     def _relative(self, name: str, folder: str, cell: str) -> int | None:
         here, above = normpath(folder + name), normpath(name)
         if here == ".." or here.startswith("../"):

@@ -18,6 +18,7 @@ from modicum.data.looks import Looks, look
 from modicum.data.near import near as found_near
 from modicum.data.split import draw
 from modicum.data.stream import FACTS
+from modicum.data.tally import lines_of, tally
 
 LABELS = ("class", "probs", "votes", "tags")
 _SHOWN, _LISTED = 100, 5
@@ -85,6 +86,7 @@ class Scan:
             "kinds": self.kinds, "splits": self.splits, "unlabelled": self.unlabelled, "sizes": self.sizes,
             "channels": {str(k): n for k, n in self.channels.items()},
             "bits": {str(k): n for k, n in self.bits.items()}, "traits": self.traits, "likeness": round(self.least, 3),
+            "drawn": tally(self.data),
         }  # fmt: skip
         split = self.data.field("split")
         for name in (*_GROUPS, "chains"):
@@ -106,6 +108,7 @@ class Scan:
             shown = [f"{name} {n:,}" for name, n in self.counts.items()]
             out.append("Labels: " + ", ".join(shown[:20]) + (", ..." if len(shown) > 20 else ""))
         out += [f"{kind.capitalize()}: {n:,} images" for kind, n in self.kinds.items() if kind != "class"]
+        out += lines_of(tally(self.data))
         out += [f"{trait}: {numbers}" for trait, numbers in self.traits.items()]
         for name in _GROUPS:
             out += self._listed(name)

@@ -1,6 +1,7 @@
 """Hidden labels: they leave the Dataset, and whoever reads them is counted.
 
-Only the room evaluate and the benchmarks open a vault.  A training run sees the visible set alone, so a method cannot
+The classes of all images, and statements of other kinds (tags, boxes, masks) about the images one is measured on.  Only
+the room evaluate and the benchmarks open a vault.  A training run sees the visible set alone, so a method cannot
 learn from what it is measured on.
 """
 
@@ -9,29 +10,37 @@ from __future__ import annotations
 import datetime
 import json
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from modicum.core.dataset import Dataset
-from modicum.core.disk import whole
+from modicum.core.dataset import HUMAN, Dataset
+from modicum.core.disk import whole, whole_folder
 from modicum.core.errors import DataError
 from modicum.core.tables import bounded
 
-_LABELS, _OPENINGS = "vault.parquet", "openings.jsonl"
+_LABELS, _OPENINGS, _REST = "vault.parquet", "openings.jsonl", "rest"
+SAID = ("class", "tags", "points", "scribbles", "boxes", "masks", "instances")
+"""Kinds that are hidden outside of training.  Votes and probabilities stay: a protocol may be about them."""
 
 
 class Vault:
-    """The true class of every image, behind a counter.
+    """The true class of every image, and what else was hidden, behind a counter.
 
-    openings: who read it and when, oldest first.  With a folder (`save`, `load`) each opening is on disk before the
-    labels are handed out, one JSON object a line, so that two processes never lose one.
+    rest: the images with the hidden statements of other kinds.  openings: who read it and when, oldest first.  With a
+    folder (`save`, `load`) each opening is on disk before the labels are handed out, one JSON object a line, so that
+    two processes never lose one.
     """
 
-    def __init__(self, ids: pa.ChunkedArray, cls: np.ndarray, folder: Path | None = None) -> None:
-        self.ids, self._cls, self._folder = ids, np.asarray(cls, np.int64), folder
+    def __init__(
+        self, ids: pa.ChunkedArray, cls: np.ndarray, folder: Path | None = None, rest: Dataset | None = None
+    ) -> None:
+        self.ids, self._cls, self._folder, self._rest = ids, np.asarray(cls, np.int64), folder, rest
         self._before: list[dict[str, str]] = []
 
     def __len__(self) -> int:
@@ -39,6 +48,17 @@ class Vault:
 
     def open(self, reason: str) -> np.ndarray:
         """Classes of all images, int64 (N,), -1 where nobody knows; the opening is recorded with its reason."""
+        self._note(reason)
+        return self._cls.copy()
+
+    def reveal(self, data: Dataset, reason: str) -> Dataset:
+        """The set with what was hidden of it in other kinds than `class`; the opening is recorded with its reason."""
+        self._note(reason)
+        if self._rest is None:
+            return data
+        return data + replace(self._rest, images=self._rest.images.slice(0, 0))
+
+    def _note(self, reason: str) -> None:
         if not reason.strip():
             raise DataError("a vault is opened for a reason", where="vault", fix="Say what the labels are read for.")
         entry = {"reason": reason, "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
@@ -46,7 +66,6 @@ class Vault:
             self._before.append(entry)
         else:
             _append(self._folder / _OPENINGS, entry)
-        return self._cls.copy()
 
     @property
     def openings(self) -> list[dict[str, str]]:
@@ -65,7 +84,8 @@ class Vault:
     def fits(self, data: Dataset) -> bool:
         """Whether these are classes of a set's images."""
         low, high = self._cls.min(initial=0), self._cls.max(initial=-1)
-        return bool(self.ids.equals(data.images["id"]) and low >= -1 and high < len(data.names))
+        rest = self._rest is None or (self._rest.names == data.names and len(self._rest) == len(data))
+        return bool(self.ids.equals(data.images["id"]) and low >= -1 and high < len(data.names) and rest)
 
     @property
     def count(self) -> int:
@@ -79,11 +99,14 @@ class Vault:
         columns = pa.table({"id": self.ids, "class": pa.array(self._cls, pa.int64())})
         with whole(folder / _LABELS) as making:
             pq.write_table(columns, making, compression="zstd")
+        if self._rest is not None:
+            with whole_folder(folder / _REST) as making:
+                self._rest.save(making)
         if folder != self._folder:
             before = "".join(json.dumps(o, ensure_ascii=False) + "\n" for o in self.openings)
             with whole(folder / _OPENINGS) as making:
                 making.write_text(before, encoding="utf-8")
-        return Vault(self.ids, self._cls, folder)
+        return Vault(self.ids, self._cls, folder, self._rest)
 
     @staticmethod
     def load(folder: Path) -> Vault:
@@ -100,17 +123,49 @@ class Vault:
         except (OSError, KeyError, ValueError, pa.ArrowException) as error:
             fix = "Restore the folder, or start a new run."
             raise DataError(f"not a readable vault: {error}", where=folder, fix=fix) from None
-        return Vault(ids, cls, folder)
+        return Vault(ids, cls, folder, Dataset.load(folder / _REST) if (folder / _REST).is_dir() else None)
 
 
-def hide(data: Dataset, keep_rows: np.ndarray) -> tuple[Dataset, Vault]:
-    """The set with the class of these rows alone, and a vault with the class of every row.
+def hide(
+    data: Dataset, keep_rows: np.ndarray, kinds: Sequence[str] | None = None, outside: np.ndarray | None = None
+) -> tuple[Dataset, Vault]:
+    """The set with the class of these rows alone, and a vault with the class of every row and what else is hidden.
 
-    Only the kind `class` is hidden: votes, probabilities and tags of an image stay, since a protocol may be about them.
+    outside: rows of which every kind in SAID is hidden.  kinds: those of SAID that stay known elsewhere; None: all.
+    Where tags stay, those that follow from what people drew do.
     """
     hidden = np.ones(len(data), bool)
     hidden[keep_rows] = False
-    return data.without("class", np.flatnonzero(hidden)), Vault(data.images["id"], data.cls.copy())
+    away = np.zeros(len(data), bool)
+    away[outside if outside is not None else []] = True
+    data = _told(data) if kinds is not None and "tags" in kinds else data
+    rest = _about(data, [k for k in SAID if k != "class"], away)
+    if kinds is not None:
+        rest = [a | b for a, b in zip(rest, _about(data, [k for k in SAID if k not in ("class", *kinds)], ~away))]
+    seen = replace(data, annotations=data.annotations.filter(~rest[0]), looked=data.looked.filter(~rest[1]))
+    gone = replace(
+        data, annotations=data.annotations.filter(rest[0]), looked=data.looked.filter(rest[1]), columns={}
+    )
+    vault = Vault(data.images["id"], data.cls.copy(), rest=gone if any(r.any() for r in rest) else None)
+    return seen.without("class", np.flatnonzero(hidden)), vault
+
+
+def _told(data: Dataset) -> Dataset:
+    """The set in which every tag that is known is a statement."""
+    if data.tags is None:
+        return data
+    silent = np.ones(data.tags.shape, bool)
+    given = data.of_kind("tags")
+    silent[given["row"].to_numpy(), given["class"].to_numpy()] = False
+    row, cls = np.nonzero((data.tags >= 0) & silent)
+    value: dict[str, Any] = {"row": row, "kind": "tags", "class": cls, "value": data.tags[row, cls].astype(np.float32)}
+    return data + data.delta(source="what people drew", who=HUMAN, **value) if len(row) else data
+
+
+def _about(data: Dataset, kinds: Sequence[str], rows: np.ndarray) -> list[np.ndarray]:
+    """Which annotations and which statements of `looked` are of these kinds and rows, bool each."""
+    of = (data.annotations, data.looked)
+    return [np.isin(t["kind"].cast(pa.string()).to_numpy(False), kinds) & rows[t["row"].to_numpy()] for t in of]
 
 
 def _append(file: Path, entry: dict[str, str]) -> None:

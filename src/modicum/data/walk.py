@@ -20,6 +20,7 @@ _BESIDE = frozenset(
         ".zip", ".gz", ".npy",
     )
 )  # fmt: skip
+_LABELS = ("labels", "annotations")
 _NEVER = frozenset(("thumbs.db", "desktop.ini", "__macosx", "license", "readme"))
 
 
@@ -148,6 +149,29 @@ def _is_text(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def texts(root: Path, ending: str, most: int = 0) -> Iterator[str]:
+    """Files of one ending (`.xml`) below a folder as relative names, folders for labels first, else by name.
+
+    Hidden ones, links that leave the folder or lead to folders, and what is no file are passed over.  most: how many
+    files are looked at, 0 = all.
+    """
+    real, seen = root.resolve(), 0
+    for top, folders, files in os.walk(root):
+        folders[:] = sorted((f for f in folders if not f.startswith(".")), key=lambda f: (f.lower() not in _LABELS, f))
+        below = Path(top).relative_to(root).as_posix()
+        for file in sorted(f for f in files if f.lower().endswith(ending) and not f.startswith(".") and _is_text(f)):
+            if within(Path(top, file), real):
+                yield file if below == "." else f"{below}/{file}"
+        seen += len(files)
+        if most and seen > most:
+            return
+
+
+def within(file: Path, real: Path) -> bool:
+    """Whether this is a file, or a link to one below a folder that is resolved already."""
+    return file.is_file() and not (file.is_symlink() and _refused(file, real))
 
 
 def has_image(root: Path, depth: int = 4) -> bool:

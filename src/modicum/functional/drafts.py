@@ -78,3 +78,21 @@ def png(mask: np.ndarray) -> bytes:
     out = io.BytesIO()
     Image.fromarray(mask).save(out, "PNG")
     return out.getvalue()
+
+
+def class_map(logits: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Logits a pixel, float (C+1,h,w), background first -> the class of each pixel at size (H,W), uint8: 0 background,
+    c + 1 class c.
+
+    Logits are brought to size (bilinear, by Pillow) and the largest wins: an outline between pixels stays smooth.
+    """
+    from PIL import Image
+
+    if len(logits) > 255:
+        fix = "A class map holds 254 at most."
+        raise DataError(f"masks of {len(logits) - 1} classes", where="class map", fix=fix)
+    planes = np.ascontiguousarray(logits, np.float32)
+    if planes.shape[1:] != tuple(size):
+        how = Image.Resampling.BILINEAR
+        planes = np.stack([np.asarray(Image.fromarray(p).resize((size[1], size[0]), how)) for p in planes])
+    return planes.argmax(0).astype(np.uint8)

@@ -80,11 +80,14 @@ def _area(xyxy: Tensor) -> Tensor:
     return (xyxy[:, 2] - xyxy[:, 0]) * (xyxy[:, 3] - xyxy[:, 1])
 
 
-def grid(affine: Tensor, out_hw: tuple[int, int], image_hw: tuple[int, int]) -> Tensor:
-    """Where each view pixel's centre lies in the image, (B,H,W,2), for F.grid_sample(align_corners=False): [-1, 1]."""
-    (height, width), (rows, columns) = image_hw, out_hw
-    scale = affine.new_tensor([[2 / width], [2 / height]])
-    a = affine * scale
+def grid(affine: Tensor, out_hw: tuple[int, int], image_hw: tuple[int, int] | Tensor) -> Tensor:
+    """Where each view pixel's centre lies in the image, (B,H,W,2), for F.grid_sample(align_corners=False): [-1, 1].
+
+    image_hw: height and width, of all images or of each, (B,2).
+    """
+    rows, columns = out_hw
+    whole = torch.as_tensor(image_hw, dtype=affine.dtype, device=affine.device)
+    a = affine * (2 / whole.flip(-1)).unsqueeze(-1)
     x = torch.arange(columns, dtype=a.dtype, device=a.device) + 0.5
     y = torch.arange(rows, dtype=a.dtype, device=a.device) + 0.5
     across = a[:, None, :, 0] * x[:, None] + (a[:, None, :, 2] - 1)
@@ -93,17 +96,19 @@ def grid(affine: Tensor, out_hw: tuple[int, int], image_hw: tuple[int, int]) -> 
 
 
 def warp_maps(
-    maps: Tensor, affine: Tensor, size: tuple[int, int], image_hw: tuple[int, int] | None = None, *,
+    maps: Tensor, affine: Tensor, size: tuple[int, int], image_hw: tuple[int, int] | Tensor | None = None, *,
     mode: str = "bilinear", fill: float = 0.0,
 ) -> Tensor:  # fmt: skip
     """Maps (B,C,h,w) that cover the whole image -> the view, (B,C,*size), same dtype.
 
-    image_hw: height and width of the image, where the maps are coarser than it; affines count in its pixels.
+    image_hw: height and width of the image, or (B,2) of each (`View.size`), where the maps have another size than it;
+    affines count in its pixels.
     mode: "bilinear", or "nearest" for class numbers.  fill: the value outside the image, e.g. 255 for unknown; it is
     not mixed into the image's rim.
     """
     values = maps if maps.is_floating_point() else maps.to(affine.dtype)
-    out, inside = _sampled(values, affine, size, image_hw or (maps.shape[-2], maps.shape[-1]), mode)
+    whole = (maps.shape[-2], maps.shape[-1]) if image_hw is None else image_hw
+    out, inside = _sampled(values, affine, size, whole, mode)
     return torch.where(inside, out if maps.is_floating_point() else out.round(), fill).to(maps.dtype)
 
 
@@ -114,7 +119,7 @@ def warp_images(x: Tensor, affine: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _sampled(
-    values: Tensor, affine: Tensor, size: tuple[int, int], image_hw: tuple[int, int], mode: str
+    values: Tensor, affine: Tensor, size: tuple[int, int], image_hw: tuple[int, int] | Tensor, mode: str
 ) -> tuple[Tensor, Tensor]:
     """Values (B,C,*size) with the rim repeated outside, and what is inside, bool (B,1,*size)."""
     points = grid(affine, size, image_hw)

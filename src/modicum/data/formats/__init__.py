@@ -53,7 +53,8 @@ class Found:
 
     reader, root, ids: as in a Dataset.  names: classes in order.  cls: int64 (N,), -1 unknown.  fields: words (N,) for
     those of FIELDS that the storage has, '' where it says nothing.  by_folder: cls and split are what folders are
-    called, which a table may overrule; odd: what is odd about the folders if they are classes.
+    called, which a table may overrule; odd: what is odd about the folders if they are classes.  drawn: boxes, masks and
+    the like, a delta whose rows count in `ids`.
     """
 
     reader: str
@@ -65,12 +66,17 @@ class Found:
     faults: list[Fault] = field(default_factory=list)
     by_folder: bool = False
     odd: list[Fault] = field(default_factory=list)
+    drawn: Dataset | None = None
 
     def read(self) -> Read:
         """As it is, without a table."""
         fields: dict[str, Any] = {**self.fields, "split": pooled(self.cls, self.field("split"))}
         data = Dataset.build(self.ids, self.names, reader=self.reader, root=self.root, cls=self.cls, **fields)
-        return Read(data, self.faults + self.odd)
+        return Read(self.with_drawn(data), self.faults + self.odd)
+
+    def with_drawn(self, data: Dataset) -> Dataset:
+        """A set of these images with what is drawn in them."""
+        return data if self.drawn is None else data + self.drawn
 
     def field(self, name: str) -> np.ndarray:
         """One of the fields, object (N,)."""

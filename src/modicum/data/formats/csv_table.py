@@ -195,6 +195,7 @@ def _dataset(said: Said, found: Found) -> Dataset:
     images["split"] = pooled(known, images["split"])
     columns = {"probs": _probs(said, n, index)} if said.probs or any(s.columns.probs for s in said.sheets) else {}
     data = Dataset.build(found.ids, classes, reader=found.reader, root=found.root, columns=columns, **images)
+    data = found.with_drawn(data)
     if (cls >= 0).any():
         data = data + _classes(data, cls, said.sure)
     if said.tags:

@@ -15,7 +15,7 @@ PLACE = "sample:digits"
 
 
 @functools.cache
-def _load() -> tuple[np.ndarray, np.ndarray]:
+def digits() -> tuple[np.ndarray, np.ndarray]:
     """uint8 (1797,8,8,1) and int64 (1797,).  The source counts 0 to 16 (Alpaydin, Kaynak, UCI, 1998)."""
     from sklearn.datasets import load_digits
 
@@ -33,18 +33,18 @@ class Digits(Images):
         return (100, "the sample of that name") if str(path) == PLACE else (0, "not 'sample:digits'")
 
     def find(self, path: Path) -> Found:
-        _, cls = _load()
+        _, cls = digits()
         ids = [f"digit-{i:04d}" for i in range(len(cls))]
         return Found(self.NAME, PLACE, ids, [*map(str, range(10))], cls)
 
     def pixels(self, data: Dataset, row: int) -> np.ndarray:
-        return _load()[0][int(str(data.ids[row]).rpartition("-")[2])]
+        return digits()[0][int(str(data.ids[row]).rpartition("-")[2])]
 
     def stored(self, data: Dataset, row: int) -> None:
         return None
 
     def all_pixels(self, data: Dataset) -> np.ndarray | None:
-        return _load()[0][[int(str(i).rpartition("-")[2]) for i in data.ids]]
+        return digits()[0][[int(str(i).rpartition("-")[2]) for i in data.ids]]
 
     def files(self, data: Dataset) -> Iterable[Path]:
         return ()

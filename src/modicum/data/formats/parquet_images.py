@@ -18,19 +18,11 @@ import pyarrow.parquet as pq
 
 from modicum.core.dataset import Dataset
 from modicum.core.errors import DataError
-from modicum.data.formats import (
-    FIELDS,
-    SPLITS,
-    Fault,
-    Found,
-    Images,
-    Progress,
-    inside,
-    ordered,
-)
+from modicum.data.formats import FIELDS, SPLITS, Fault, Found, Images, Progress, inside, ordered
 from modicum.data.images import decode
 from modicum.data.lines import cell_of, parquet, parsing, scalar
 from modicum.data.names import name_of
+from modicum.data.parquet_objects import Drawn, drawn_in, joined
 from modicum.data.store import file_name, image_of
 from modicum.data.tables import word_of
 
@@ -47,7 +39,10 @@ class ParquetImages(Images):
     """Parquet files with a column `image` (bytes, or a struct of bytes and path) and perhaps `label` and `split`."""
 
     NAME = "parquet"
-    LAYOUT = "Parquet files with a column `image` of bytes and perhaps label, split, group, domain (HuggingFace)"
+    LAYOUT = (
+        "Parquet files with a column `image` of bytes and perhaps label, split, group, domain (HuggingFace), boxes and "
+        "categories, instances and instance_categories"
+    )
     WRITES = "one Parquet file with the images in it, as the HuggingFace hub keeps them"
 
     def sniff(self, path: Path) -> tuple[int, str]:
@@ -127,12 +122,15 @@ def _parsing(where: object) -> Any:
 
 @dataclass(frozen=True)
 class _Part:
-    """One file: ids and row numbers of images with bytes, their labels (words or numbers), class names, fields (n,)."""
+    """One file: ids of images with bytes, their labels (words or numbers), class names, fields (n,), rows in the file,
+    and what is drawn in them."""
 
     ids: list[str]
     labels: list[Any]
     names: list[str]
     fields: dict[str, np.ndarray]
+    rows: list[int]
+    drawn: Drawn | None
 
 
 def _files(path: Path) -> list[Path]:
@@ -182,6 +180,7 @@ def _read_part(file: Path, name: str, image: str, faults: list[Fault]) -> _Part:
         labels = [c for c in wanted if c in _LABEL][:1]
         light = table.read(columns=[c for c in wanted if c not in _LABEL or c in labels])
         gone = _without_bytes(table, image)
+        drawn = drawn_in(table, image, name, faults)
     if wanted and len(light) != total:
         raise DataError(f"claims {total:,} rows and holds {len(light):,}", where=name)
     faults += [Fault(f"{name}#{row}", "no bytes in this row") for row in sorted(gone)]
@@ -192,7 +191,7 @@ def _read_part(file: Path, name: str, image: str, faults: list[Fault]) -> _Part:
     fields = {f: _words(light[f].to_pylist(), f, name, faults)[rows] for f in FIELDS if f in wanted}
     if "split" not in fields and (found := _SPLIT_WORD.search(Path(name).stem.lower())):
         fields["split"] = np.full(len(rows), SPLITS[found[1]], object)
-    return _Part(mine, [given[r] for r in rows], _names(schema, labels), fields)
+    return _Part(mine, [given[r] for r in rows], _names(schema, labels), fields, rows, drawn)
 
 
 def _words(values: list[Any], column: str, name: str, faults: list[Fault]) -> np.ndarray:
@@ -260,7 +259,24 @@ def _join(parts: list[_Part], root: str, faults: list[Fault]) -> Found:
         if any(name in p.fields for p in parts):
             each = [p.fields.get(name, np.full(len(p.ids), "", object)) for p in parts]
             fields[name] = np.concatenate(each)[keep]
-    return Found(ParquetImages.NAME, root, [ids[r] for r in keep], names, cls, fields, faults)
+    drawn = joined(_placed(parts, keep, words), faults)
+    return Found(ParquetImages.NAME, root, [ids[r] for r in keep], names, cls, fields, faults, drawn=drawn)
+
+
+def _placed(
+    parts: list[_Part], keep: list[int], words: list[str]
+) -> list[tuple[Drawn | None, dict[int, int], dict[int, str]]]:
+    """For each file what is drawn, and by the row in it the row in the set (-1 = not used) and the class."""
+    place = {r: at for at, r in enumerate(keep)}
+    starts = np.cumsum([0, *(len(p.ids) for p in parts)]).tolist()
+    return [
+        (
+            p.drawn,
+            {row: place.get(start + i, -1) for i, row in enumerate(p.rows)},
+            {row: words[start + i] for i, row in enumerate(p.rows)},
+        )
+        for p, start in zip(parts, starts)
+    ]
 
 
 def _classes(parts: list[_Part], faults: list[Fault]) -> tuple[list[str], list[str]]:
