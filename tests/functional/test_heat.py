@@ -47,3 +47,14 @@ def test_maps_of_zeros_are_zeros_and_what_is_not_finite_says_so() -> None:
     maps[0], maps[1, 2, 0, 0] = 0, torch.inf
     found = principal(maps)
     assert not found[0].any() and found[1].isnan().all() and found[2].isfinite().all()
+
+
+def test_the_sign_of_centred_maps_is_that_of_their_sum() -> None:
+    """Sums over positions are all 0 there, and what rounding leaves of them says nothing."""
+    torch.manual_seed(0)
+    for shape in ((4, 6, 5, 5), (4, 40, 3, 3)):
+        maps = torch.rand(*shape) * torch.rand(shape[0], shape[1], 1, 1)
+        total = maps.sum(1) - maps.sum(1).mean((1, 2), keepdim=True)
+        found = principal(maps, center=True)
+        assert ((found * total).sum((1, 2)) > 0).all()
+        assert torch.allclose(principal(maps.flip(1), center=True), found, atol=1e-5)

@@ -217,6 +217,16 @@ def test_gradient_rollout_adds_what_each_block_passes_on(seen: Seen) -> None:
             assert np.allclose(maps[b, t], reach[0, 1:].reshape(H, W), rtol=1e-4, atol=1e-5)
 
 
+def test_small_gradients_are_not_lost_beside_the_identity(seen: Seen) -> None:
+    """Where the head averages patches, each reaches the score by 1 / Z without any attention."""
+    query, slopes = torch.cat([torch.zeros(1), torch.full((Z,), 1 / Z)]), tuple(1e-9 * s for s in told(seen).slopes)
+    maps = weighed(replace(seen, attention=replace(told(seen), query=query, slopes=slopes)), "gradient-rollout")
+    parts = zip(told(seen).weights, slopes, strict=True)
+    first = sum((block[:, None].double() * slope).relu().mean(2) for block, slope in parts)
+    wanted = (query.double() @ first)[..., 1:].reshape(B, T, H, W)  # the first order, which is all there is
+    assert np.allclose(maps, wanted, rtol=1e-4, atol=0) and wanted.std() > 0.01 * wanted.mean()
+
+
 def test_where_the_head_averages_patches_rollout_does_too(seen: Seen) -> None:
     query = torch.cat([torch.zeros(1), torch.full((Z,), 1 / Z)])
     each = [replace(seen, attention=replace(told(seen), query=q)) for q in torch.eye(1 + Z)[1:]]

@@ -39,7 +39,9 @@ def stirred(net: nn.Module) -> nn.Module:
 
 def made(name: str) -> nn.Module:
     torch.manual_seed(0)
-    fixed = {"img_size": 64} if "vit" in name or "swin" in name else {}
+    sized, short = ("vit", "swin", "mixer", "coat"), ("deit", "beit", "xcit", "cait", "siglip")
+    fixed: dict[str, Any] = {"img_size": 64} if any(w in name for w in (*sized, *short)) else {}
+    fixed |= {"depth": 2, "embed_dim": 32, "num_heads": 2} if any(w in name for w in short) else {}
     return stirred(timm.create_model(name, num_classes=4, **fixed))
 
 
@@ -53,6 +55,16 @@ RULE = {  # network: the layer that is looked at, the method, the side of the ma
     "swin_s3_tiny_224": ("norm", "cam", 2),
     "test_vit": ("blocks.5.norm1", "gradient-rollout", 4),
     "test_vit4": ("blocks", "gradient-rollout", 4),
+    "regnetx_002": ("s4", "cam", 2),
+    "mobilenetv4_conv_small": ("blocks", "layer-cam", 2),
+    "coatnet_pico_rw_224": ("norm", "cam", 2),
+    "mixer_s32_224": ("norm", "cam", 2),
+    "deit_tiny_distilled_patch16_224": ("blocks.1.norm1", "gradient-rollout", 4),
+    "beit_base_patch16_224": ("blocks.1", "gradient-rollout", 4),
+    "xcit_nano_12_p16_224": ("blocks.1.norm1", "layer-cam", 4),  # its attention is among channels
+    "cait_xxs24_224": ("blocks.1.norm1", "layer-cam", 4),  # its class token asks the patches apart
+    "vit_base_patch16_siglip_224": ("norm", "layer-cam", 4),  # and so does its head
+    "coat_tiny": ("parallel_blocks.5.factoratt_crpe4.qkv", "layer-cam", 2),  # blocks give several tensors
 }
 
 
@@ -291,6 +303,33 @@ def test_a_segmenter_is_explained_by_the_mean_logit_where_a_class_is_seen() -> N
             assert torch.allclose(found.scores[i, c], wanted, atol=1e-5)
     region = explain(net, x, lambda y: y["out"][:, 1, :8, :8].sum((1, 2)), "grad-cam")
     assert torch.allclose(region.scores[:, 0], out[:, 1, :8, :8].sum((1, 2)), atol=1e-2)
+
+
+class Finder(nn.Module):
+    """What a detector gives: a list, and in each image's boxes and scores by another head than the last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3))
+        self.score, self.box = nn.Conv2d(5, 2, 1), nn.Conv2d(5, 4, 1)
+
+    def forward(self, x: Tensor) -> list[dict[str, Tensor]]:
+        maps = self.backbone(x)
+        both = zip(self.score(maps).flatten(2), self.box(maps).flatten(2))
+        return [{"scores": s, "boxes": b} for s, b in both]
+
+
+def test_a_detector_is_explained_at_its_backbone_by_a_function() -> None:
+    net, x = Finder(), images(12)
+    with pytest.raises(ModelError, match="Give a function of the output"):
+        explain(net, x)
+    found = explain(net, x, lambda out: torch.stack([o["scores"][1].max() for o in out]), "hires-cam")
+    assert list(found.maps) == [("hires-cam", "backbone.2")]
+    maps = net.backbone(x).detach().requires_grad_()
+    net.score(maps)[:, 1].amax((1, 2)).sum().backward()
+    assert maps.grad is not None
+    assert torch.allclose(found.maps["hires-cam", "backbone.2"][:, 0], (maps.grad * maps).sum(1), atol=1e-6)
 
 
 # What follows a layer, run alone.

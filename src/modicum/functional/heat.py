@@ -27,17 +27,19 @@ def principal(maps: Tensor, center: bool = False) -> Tensor:
     """What the first principal direction of K maps shows at each position: (N,K,h,w) -> (N,h,w), sum at least 0.
 
     F (Z,K) = U S V^T; the answer is F v_1 = s_1 u_1, whose sign is free.  Found by eigenvectors of the smaller of
-    F F^T and F^T F, of all N at once, in float64.  center: subtract each map's mean first.  Not finite in, NaN out.
+    F F^T and F^T F, of all N at once, in float64.  center: subtract each map's mean first; then all sums are 0, and the
+    sign is the one that agrees with the maps' sum.  Not finite in, NaN out.
     """
-    f = maps.flatten(2).transpose(1, 2).double()
-    good = f.isfinite().all(2).all(1)
-    f = torch.where(good[:, None, None], f, 0)
-    f = f - f.mean(1, keepdim=True) if center else f
-    if f.shape[1] <= f.shape[2]:
-        values, vectors = torch.linalg.eigh(f @ f.mT)
+    f = maps.flatten(2).double()
+    f = f - f.mean(2, keepdim=True) if center else f
+    few = f.shape[2] <= f.shape[1]
+    gram = f.mT @ f if few else f @ f.mT
+    good = gram.diagonal(dim1=1, dim2=2).sum(1).isfinite()
+    values, vectors = torch.linalg.eigh(torch.where(good[:, None, None], gram, 0))
+    if few:
         out = vectors[..., -1] * values[:, -1:].clamp_min(0).sqrt()
     else:
-        out = (f @ torch.linalg.eigh(f.mT @ f)[1][..., -1:])[..., 0]
-    out = torch.where(out.sum(1, keepdim=True) < 0, -out, out)
-    out = torch.where(good[:, None], out, torch.nan)
+        out = (vectors[..., -1:].mT @ f)[:, 0]
+    side = (out * f.sum(1) if center else out).sum(1, keepdim=True)
+    out = torch.where(good[:, None], torch.where(side < 0, -out, out), torch.nan)
     return out.unflatten(1, maps.shape[2:]).to(maps.dtype)

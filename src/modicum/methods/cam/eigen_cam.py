@@ -2,7 +2,8 @@
 
     F = U S V^T,   M = F v_1            F: maps as (h w, K);  v_1: first principal direction
 
-No gradient and no class: every target has the same map.  The sign, which is free, is such that M adds up to 0 or more.
+No gradient and no class: every target has the same map.  The sign, which is free, is such that M adds up to 0 or more;
+centred, it agrees with the sum of the maps.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ CARD = Card(
     title="Eigen-CAM",
     role="explain",
     idea="The first principal direction of the maps shows what stands out, whatever the class.",
-    needs=("image", "net:class"),
+    needs=("image", ("net:class", "net:tags")),
     makes=("maps",),
     year=2020,
     cites=("arXiv:2008.00299",),

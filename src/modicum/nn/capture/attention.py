@@ -2,6 +2,7 @@
 
 Fused attention never forms its weights.  While a Tap lasts, torch's fused function is computed from its definition, and
 every softmax over a square of the last two axes is seen; torch's MultiheadAttention is computed again from its weights.
+Attention of one token to many, by which some heads read the patches, is only noted.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class Tap(TorchFunctionMode):
         super().__init__()
         self.model, self.see = model, see
         self.handles: list[Any] = []
+        self.asked = False  # whether a single token asked all others, in an attention of its own
 
     def __enter__(self) -> Self:
         for m in self.model.modules():
@@ -42,7 +44,7 @@ class Tap(TorchFunctionMode):
         if func is F.scaled_dot_product_attention:
             return self._attend(*args, **given)
         out = func(*args, **given)
-        return self.see(out) if func in SOFTMAX and _square(out) else out
+        return self._seen(out) if func in SOFTMAX else out
 
     def _attend(
         self, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
@@ -56,12 +58,13 @@ class Tap(TorchFunctionMode):
         if attn_mask is not None:
             hidden = attn_mask.dtype == torch.bool
             scores = scores.masked_fill(~attn_mask, -torch.inf) if hidden else scores + attn_mask
-        weights = scores.softmax(-1)
-        return (self.see(weights) if _square(weights) else weights) @ v
+        return self._seen(scores.softmax(-1)) @ v
 
-
-def _square(weights: Tensor) -> bool:
-    return weights.ndim == 4 and weights.shape[-1] == weights.shape[-2] > 1
+    def _seen(self, weights: Tensor) -> Tensor:
+        if weights.ndim != 4 or weights.shape[-1] < 2:
+            return weights
+        self.asked |= weights.shape[-2] == 1
+        return self.see(weights) if weights.shape[-1] == weights.shape[-2] else weights
 
 
 def _again(m: nn.MultiheadAttention, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -20,12 +20,13 @@ See = Callable[[str, Tensor], Tensor]
 
 class Pass(NamedTuple):
     """output: what the model gave.  seen: what each layer gave, in the last of its `runs`.  weights: of each attention,
-    (B,heads,N,N)."""
+    (B,heads,N,N).  asked: whether a single token asked all others apart from those."""
 
     output: Any
     seen: dict[str, Tensor]
     runs: Counter[str]
     weights: list[Tensor]
+    asked: bool
 
 
 @contextmanager
@@ -110,15 +111,14 @@ def passed(model: nn.Module, x: Tensor, names: Sequence[str], *, graph: bool, at
         weights.append(begin(found))
         return weights[-1]
 
-    with torch.no_grad(), tapped(model, names, see), ExitStack() as stack:
-        if attention:
-            stack.enter_context(Tap(model, attend))
+    tap = Tap(model, attend)
+    with torch.no_grad(), tapped(model, names, see), tap if attention else nullcontext():
         output = model(x)
     for name in names:
         if name not in seen:
             fix = "Name a layer that runs in evaluation mode."
             raise ModelError(f"layer {name!r} did not run", where="explain", fix=fix)
-    return Pass(output, seen, runs, weights)
+    return Pass(output, seen, runs, weights, tap.asked)
 
 
 def replaced(model: nn.Module, x: Tensor, name: str, out: Tensor, runs: int) -> Any:

@@ -60,7 +60,7 @@ def tokens(prefix: int, shape: tuple[int, int]) -> Layout:
 def grid(n: int, size: tuple[int, int], patches: tuple[int, int] | None) -> tuple[int, tuple[int, int]] | None:
     """(tokens before the patches, (h,w)) of n tokens of an image of `size`; None where they form no grid.
 
-    Where patches are not known (None), the grid is one of the image's shape, after 0, 1, 2 or 5 tokens.
+    Where patches are not known (None), the grid is one of the image's shape, after 0, 1, 2, 4 or 5 tokens.
     """
     if patches is not None:
         for rounded in (math.floor, math.ceil):
@@ -68,7 +68,7 @@ def grid(n: int, size: tuple[int, int], patches: tuple[int, int] | None) -> tupl
             if h * w > 1 and 0 <= n - h * w <= MOST_PREFIX:
                 return n - h * w, (h, w)
         return None
-    for prefix in (0, 1, 2, 5):
+    for prefix in (0, 1, 2, 4, 5):
         h = math.isqrt(max(0, n - prefix) * size[0] // size[1])
         w = (n - prefix) // h if h else 0
         if h * w == n - prefix and h * size[1] == w * size[0] and h * w > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -10,8 +11,9 @@ from torch import Tensor, nn
 
 from modicum.core.errors import ModelError
 from modicum.core.method import Answer, Attention, Seen
+from modicum.nn.capture.folded import Folded, folded
 from modicum.nn.capture.guided import Guided
-from modicum.nn.capture.hooks import Pass, passed, replaced
+from modicum.nn.capture.hooks import Pass, passed, replaced, tapped
 from modicum.nn.capture.layout import Layout, grid, layout, patches
 from modicum.nn.capture.targets import Aim, Targets, logits_of
 from modicum.nn.capture.where import pooled
@@ -84,6 +86,9 @@ class Shot:
             fix = "Take a vision transformer, or a method that reads a layer's maps."
             found = f"there is no attention over the patches of the image{counts}"
             raise ModelError(found, where=type(self.model).__name__, fix=fix)
+        if self.found.asked:
+            found = "the head asks the patches by an attention of its own, which this method does not follow"
+            raise ModelError(found, where=type(self.model).__name__, fix="Take a method that reads a layer's maps.")
         if gradient:
             self._backward()
         prefix, shape = place
@@ -152,7 +157,8 @@ class Shot:
             fix = "Give `transforms` a Layout with `back`."
             raise ModelError(f"nobody said how maps are written to layer {name!r}", where="explain", fix=fix)
         x = self.x[i : i + 1].contiguous(memory_format=self.format)
-        output = replaced(self.model, x, name, how.back(acts, own).contiguous(), self.found.runs[name])
+        with self._folded:
+            output = replaced(self.model, x, name, how.back(acts, own).contiguous(), self.found.runs[name])
         answer = self.aim.answer(output, i)
         if len(answer.scores) != len(acts):
             fix = "Name another layer."
@@ -160,8 +166,20 @@ class Shot:
         return answer
 
     def _look(self, i: int, images: Tensor) -> Answer:
-        with torch.no_grad():
+        with torch.no_grad(), self._folded:
             return self.aim.answer(self.model(images.contiguous(memory_format=self.format)), i)
+
+    @cached_property
+    def _folded(self) -> Folded:
+        """For passes of which only the answer counts; what is put in a layer's place is never folded away."""
+        x = self.x[:1].contiguous(memory_format=self.format)
+
+        def score() -> Tensor:
+            with torch.no_grad(), tapped(self.model, self.wish.layers, lambda _, out: out.clone()):
+                return self.aim.scores(self.model(x), 0)
+
+        with torch.autocast(x.device.type, enabled=False):
+            return folded(score, float(self._scores.detach().abs().max()))
 
     def _guided(self) -> Tensor:
         x = self.x.clone().contiguous(memory_format=self.format).requires_grad_()

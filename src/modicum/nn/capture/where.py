@@ -3,11 +3,12 @@
 One image goes through the network once, and every module is watched; the answer is kept for as long as the network.
 - A Net that pools maps: those maps (`spatial`).
 - A segmenter (its output is maps): of the part called backbone or encoder, or else of the coarsest maps, the last.
+- A detector (its output holds no logits): of that part too, if there is one.
 - A transformer whose head reads a class token: the norm before the last attention, since whatever follows that
   attention has no gradient on the patches.
 - All others: the last module whose output is maps of more than one position.
-Only modules count on whose positions the greatest logit depends (if any), and none inside pooling.  Of several that
-give the same tensor, the outermost.
+Only modules count that give one tensor, on whose positions the greatest logit depends (if any), and none inside pooling
+or attention.  Of several that give the same tensor, the outermost.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ _KNOWN: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], Place]] = WeakKeyDict
 
 
 class Place(NamedTuple):
-    """layer: its dotted name.  attention: whether the network attends to all of its patches at once."""
+    """layer: its dotted name.  attention: whether the network attends to all of its patches at once, and its head reads
+    a token or their mean."""
 
     layer: str
     attention: bool
@@ -61,23 +63,25 @@ def pooled(model: nn.Module, prefix: int) -> bool:
 
 
 def _probe(model: nn.Module, x: Tensor) -> Place:
+    cells = False
     if isinstance(model, Net):
         with torch.no_grad():
-            maps = model.spatial(model.normalise(x))
-        if maps.ndim == 4 and maps[0, 0].numel() > 1:
+            cells, maps = model(x).masks is not None, model.spatial(model.normalise(x))
+        if maps.ndim == 4 and maps[0, 0].numel() > 1 and not cells:
             return Place(SPATIAL, False)
     with torch.enable_grad():
         seen = _watched(model, x.detach().clone().requires_grad_())
         events = seen.events
-        if isinstance(seen.logits, Tensor) and seen.logits.ndim == 4:
-            events = _of_segmenter(model, events)
-        events = _felt(events, seen.logits)
+        if cells or seen.logits is None or seen.logits.ndim == 4:
+            events = _inside(events) or (events if seen.logits is None else _coarsest(events))
+        size, step = (x.shape[2], x.shape[3]), patches(model)
+        whole = {n for n in seen.sizes if step is not None and grid(n, size, step) is not None}
+        events = _felt([e for e in events if e.out.ndim == 3 or e.out.shape[2] not in whole], seen.logits)
     if not events:
         fix = "Name a layer, and how to read its output as maps (`layers`, `transforms`)."
         raise ModelError("no layer gives maps of more than one position", where=type(model).__name__, fix=fix)
     last = events[-1]
-    size, step = (x.shape[2], x.shape[3]), patches(model)
-    attends = step is not None and len(seen.sizes) == 1 and grid(min(seen.sizes), size, step) is not None
+    attends = len(whole) == 1 == len(seen.sizes) and not seen.asked
     if last.layout.prefix > 0 and seen.norm and not pooled(model, last.layout.prefix):
         return Place(seen.norm, attends)
     return Place(_outermost(e for e in events if _same(e.out, last.out)), attends)
@@ -85,12 +89,14 @@ def _probe(model: nn.Module, x: Tensor) -> Place:
 
 class _Seen(NamedTuple):
     """events: modules that gave maps, in the order in which they ended.  norm: the last norm of tokens before the last
-    attention.  sizes: numbers of tokens that attend to each other.  logits: where the output holds any."""
+    attention.  sizes: numbers of tokens that attend to each other.  asked: whether a single token asks all others apart
+    from that.  logits: where the output holds any."""
 
     events: list[_Event]
     norm: str
     sizes: set[int]
-    logits: Any
+    asked: bool
+    logits: Tensor | None
 
 
 def _watched(model: nn.Module, x: Tensor) -> _Seen:
@@ -99,7 +105,8 @@ def _watched(model: nn.Module, x: Tensor) -> _Seen:
 
     def watch(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, given: Any, out: Any) -> None:
-            out = out[0] if isinstance(out, tuple) and out else out
+            parts = [o for o in out if isinstance(o, Tensor)] if isinstance(out, tuple) else [out]
+            out = parts[0] if len(parts) == 1 else None
             if not isinstance(out, Tensor) or out.ndim not in (3, 4) or len(out) != 1:
                 return
             how = layout(out, size, step)
@@ -114,7 +121,7 @@ def _watched(model: nn.Module, x: Tensor) -> _Seen:
     def attend(weights: Tensor) -> Tensor:
         nonlocal norm
         sizes.add(weights.shape[-1] if len(weights) == 1 else 0)
-        norms = [e for e in events if "Norm" in type(e.module).__name__ and e.out.shape[1] == weights.shape[-1]]
+        norms = [e for e in events if "Norm" in type(e.module).__name__ and _tokens(e.out) == weights.shape[-1]]
         norm = norms[-1].name if norms else norm
         return weights
 
@@ -122,12 +129,17 @@ def _watched(model: nn.Module, x: Tensor) -> _Seen:
         for name, m in model.named_modules():
             if name:
                 stack.callback(m.register_forward_hook(watch(name)).remove)
-        stack.enter_context(Tap(model, attend))
+        tap = stack.enter_context(Tap(model, attend))
         output = model(x)
     try:
-        return _Seen(events, norm, sizes, logits_of(output))
+        return _Seen(events, norm, sizes, tap.asked, logits_of(output))
     except ModelError:  # of no use to functions of another output
-        return _Seen(events, norm, sizes, None)
+        return _Seen(events, norm, sizes, tap.asked, None)
+
+
+def _tokens(out: Tensor) -> int:
+    """Of (B,N,K) the N; of maps 0."""
+    return out.shape[1] if out.ndim == 3 else 0
 
 
 def _felt(events: list[_Event], logits: Tensor | None) -> list[_Event]:
@@ -140,10 +152,11 @@ def _felt(events: list[_Event], logits: Tensor | None) -> list[_Event]:
     return felt or [e for e, _ in tied] or events
 
 
-def _of_segmenter(model: nn.Module, events: list[_Event]) -> list[_Event]:
-    inside = [e for e in events if e.name.startswith(("backbone.", "encoder."))]
-    if inside:
-        return inside
+def _inside(events: list[_Event]) -> list[_Event]:
+    return [e for e in events if e.name.startswith(("backbone.", "encoder."))]
+
+
+def _coarsest(events: list[_Event]) -> list[_Event]:
     sizes = [e.layout.to(e.out)[0, 0].numel() for e in events]
     return [e for e, s in zip(events, sizes) if s == min(sizes)]
 
