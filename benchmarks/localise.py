@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,22 +20,34 @@ from benchmarks.arena import RESULTS, Arena, done, keep
 
 SIDE, TRAIN, HELD, TEST, STEPS = 64, 2000, 100, 300, 400
 LEVELS = ("plain", "texture", "clutter")
-NET = "tiny-conv:width=12"
-MIDDLE = "the middle"
-ARMS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
-    MIDDLE: ("", {}, (MIDDLE,)),
-    "supervised": ("supervised", {}, ("cam", "layer-cam")),
-    "tagger": ("tagger", {}, ("cam", "layer-cam")),
-    "bas": ("bas", {}, ("own-map", "cam")),
-    "bas after=0.5": ("bas", {"after": 0.5}, ("own-map", "cam")),
-    "bas amc=0": ("bas", {"amc": 0.0}, ("own-map",)),
-    "bas frg=0": ("bas", {"frg": 0.0}, ("own-map",)),
-    "bas area=0": ("bas", {"area": 0.0}, ("own-map",)),
-    "bas area=1.5": ("bas", {"area": 1.5}, ("own-map",)),
-    "ppl way=fixed finest=2": ("ppl", {"way": "fixed", "finest": 2}, ("cam",)),
-    "ppl way=fixed finest=4": ("ppl", {"way": "fixed", "finest": 4}, ("cam",)),
-    "ppl": ("ppl", {}, ("cam",)),
-    "ppl way=explicit": ("ppl", {"way": "explicit"}, ("cam",)),
+CONV, VIT, MIDDLE = "tiny-conv:width=12", "tiny-vit:depth=4,patch=8", "the middle"
+ADAM = {"name": "adamw", "lr": 1e-3, "weight_decay": 0.01}
+
+
+class Arm(NamedTuple):
+    """A method with settings on a network, and the ways in which its maps are read; "" trains nothing."""
+
+    method: str
+    settings: dict[str, Any]
+    maps: tuple[str, ...]
+    net: str = CONV
+
+
+ARMS: dict[str, Arm] = {
+    MIDDLE: Arm("", {}, (MIDDLE,)),
+    "supervised": Arm("supervised", {}, ("cam", "layer-cam")),
+    "bas": Arm("bas", {}, ("own-map", "cam")),
+    "bas after=0": Arm("bas", {"after": 0.0}, ("own-map",)),
+    "bas amc=0": Arm("bas", {"amc": 0.0}, ("own-map",)),
+    "bas frg=0": Arm("bas", {"frg": 0.0}, ("own-map",)),
+    "bas area=0": Arm("bas", {"area": 0.0}, ("own-map",)),
+    "ppl": Arm("ppl", {}, ("cam",)),
+    "ppl way=explicit": Arm("ppl", {"way": "explicit"}, ("cam",)),
+    "vit supervised": Arm("supervised", {}, ("gradient-rollout",), VIT),
+    "toco": Arm("toco", {}, ("own-map", "gradient-rollout"), VIT),
+    "toco ptc=0": Arm("toco", {"ptc": 0.0}, ("own-map",), VIT),
+    "toco ctc=0": Arm("toco", {"ctc": 0.0}, ("own-map",), VIT),
+    "toco ptc=0 ctc=0": Arm("toco", {"ptc": 0.0, "ctc": 0.0}, ("own-map", "gradient-rollout"), VIT),
 }
 MEASURES = ("boxes", "boxes_chosen", "known", "pxap", "miou")
 KEYS = ("level", "arm", "seed")
@@ -93,7 +105,7 @@ def scenes(level: str, part: str, count: int, seed: int) -> tuple[np.ndarray, np
     return images, known[some].astype(np.int64), masks
 
 
-def arena_of(images: np.ndarray, cls: np.ndarray) -> Arena:
+def arena_of(images: np.ndarray, cls: np.ndarray, net: str) -> Arena:
     """The scenes as a set whose first TRAIN are trained on."""
     from modicum.core.dataset import HUMAN, Dataset
     from modicum.testing.toy import pixels_of
@@ -102,19 +114,21 @@ def arena_of(images: np.ndarray, cls: np.ndarray) -> Arena:
     split = ["train"] * TRAIN + ["test"] * (len(images) - TRAIN)
     bare = Dataset.build([f"{i:05d}.png" for i in range(len(images))], names, split=split)
     data = bare + bare.delta_class(cls, source="human", who=HUMAN)
-    return Arena(data, pixels_of(images), SIDE, NET, "32-true")
+    return Arena(data, pixels_of(images), SIDE, net, "32-true")
 
 
 # -- cells -----------------------------------------------------------------------------------------------------------
 
 
 def trained(arena: Arena, name: str, settings: dict[str, Any], steps: int, seed: int) -> Any:
-    """A method's network, in eval mode."""
+    """A method's network, in eval mode; transformers by AdamW."""
     from modicum.core import registry
+    from modicum.core.recipe import Optim
     from modicum.engine import choose
 
     bench = arena.bench(arena.train, arena.cls[arena.train], np.empty(0, np.int64), arena.data.names, seed)
     recipe = registry.load(name).recipes["small"].but(wraps=(), steps=steps)
+    recipe = recipe.but(optim=Optim(**ADAM), warmup=0.1) if arena.net == VIT else recipe
     method = choose.compose(name, settings, recipe)
     loop = bench.loop(method, recipe)
     loop.run()
@@ -135,6 +149,19 @@ def seen(net: Any, images: np.ndarray, cls: np.ndarray, methods: tuple[str, ...]
         for (name, _), maps in found.items():
             out[name].append(at_size(maps, (SIDE, SIDE))[:, 0].numpy())
     return {m: np.concatenate(parts) for m, parts in out.items()}
+
+
+def alike(net: Any, images: np.ndarray) -> float:
+    """Mean |cosine| of every two places of an image in what the network pools, over 100 images."""
+    import torch
+
+    from modicum.functional.tokens import gridded, likeness
+
+    x = torch.from_numpy(images[HELD : HELD + 100]).permute(0, 3, 1, 2).float() / 255
+    with torch.no_grad():
+        found = likeness(gridded(net.spatial(net.normalise(x))))
+    places = found.shape[1]
+    return float((found.sum((1, 2)) - places).mean()) / (places * (places - 1))
 
 
 def measured(maps: np.ndarray, cls: np.ndarray, masks: np.ndarray) -> dict[str, float]:
@@ -163,14 +190,14 @@ def cell(level: str, arm: str, seed: int, steps: int) -> list[dict[str, Any]]:
         np.concatenate(both)
         for both in zip(scenes(level, "train", TRAIN, seed), scenes(level, "t10k", HELD + TEST, seed))
     )
-    arena, begun = arena_of(images, cls), time.process_time()
-    name, settings, methods = ARMS[arm]
+    way = ARMS[arm]
+    arena, begun = arena_of(images, cls, way.net), time.process_time()
     images, cls, masks = images[TRAIN:], cls[TRAIN:], masks[TRAIN:]
-    accuracy = 0.1
-    if name:
-        net = trained(arena, name, settings, steps, seed)
+    accuracy, same = 0.1, 1.0
+    if way.method:
+        net = trained(arena, way.method, way.settings, steps, seed)
         took = time.process_time() - begun
-        maps = seen(net, images, cls, methods)
+        maps, same = seen(net, images, cls, way.maps), alike(net, images)
         bench = arena.bench(arena.train[:1], arena.cls[:1], arena.train[:0], arena.data.names, seed)
         accuracy = float((arena.logits(net, bench, arena.test).argmax(1) == cls)[HELD:].mean())
     else:
@@ -179,9 +206,10 @@ def cell(level: str, arm: str, seed: int, steps: int) -> list[dict[str, Any]]:
     return [
         {
             "level": level, "arm": arm, "maps": m, "seed": seed, "steps": steps, "accuracy": f"{accuracy:.4f}",
-            **{k: f"{v:.4f}" for k, v in measured(maps[m], cls, masks).items()}, "cpu_seconds": f"{took:.1f}",
+            **{k: f"{v:.4f}" for k, v in measured(maps[m], cls, masks).items()}, "alike": f"{same:.4f}",
+            "cpu_seconds": f"{took:.1f}",
         }
-        for m in methods
+        for m in way.maps
     ]  # fmt: skip
 
 
@@ -194,20 +222,22 @@ def table() -> str:
     rows = list(csv.DictReader((RESULTS / "localise.csv").open()))
     lines = [
         "| background | arm | maps | seeds | accuracy, % | MaxBoxAccV2, % (sd) | minus supervised CAM, points (95 % "
-        "paired t) | the same at a chosen threshold, % | known class, IoU 0.5, % | PxAP, % | seed mIoU, % | CPU s |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "paired t) | the same at a chosen threshold, % | known class, IoU 0.5, % | PxAP, % | seed mIoU, % "
+        "| places alike, % | CPU s |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for level, arm, maps in dict.fromkeys((r["level"], r["arm"], r["maps"]) for r in rows):
         mine = {r["seed"]: r for r in rows if (r["level"], r["arm"], r["maps"]) == (level, arm, maps)}
         base = {r["seed"]: r for r in rows if (r["level"], r["arm"], r["maps"]) == (level, "supervised", "cam")}
-        value = {k: np.array([100 * float(r[k]) for r in mine.values()]) for k in ("accuracy", *MEASURES)}
+        measures = ("accuracy", *MEASURES, "alike")
+        value = {k: np.array([100 * float(r[k] or "nan") for r in mine.values()]) for k in measures}
         gain = [100 * (float(r["boxes"]) - float(base[s]["boxes"])) for s, r in mine.items() if s in base]
         i = paired_t(np.array(gain)) if len(gain) > 1 and (arm, maps) != ("supervised", "cam") else None
         sd = f" ({value['boxes'].std(ddof=1):.1f})" if len(mine) > 1 else ""
         lines.append(
             f"| {level} | {arm} | {maps} | {len(mine)} | {value['accuracy'].mean():.1f} | "
             f"{value['boxes'].mean():.1f}{sd} | {f'{i.value:+.1f} ({i.low:+.1f} to {i.high:+.1f})' if i else ''} | "
-            + " | ".join(f"{value[k].mean():.1f}" for k in MEASURES[1:])
+            + " | ".join(f"{value[k].mean():.1f}".replace("nan", "") for k in measures[2:])
             + f" | {np.mean([float(r['cpu_seconds']) for r in mine.values()]):.0f} |"
         )
     return "\n".join(lines)

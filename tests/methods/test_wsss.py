@@ -35,7 +35,7 @@ def scene(name: str, world: Any = None, steps: int = 3, **settings: Any) -> Scen
     """One step of the method on toy data, nets and batch as they are in the middle of training."""
     case = Case.open(name)
     loop = case.loop(world, method=case.method(**settings), recipe=case.recipe(8))
-    phase = loop.program[0]
+    phase = loop.program[-1]
     assert isinstance(phase, Train)
     loop.optimisers[0] = loop.fresh(phase, loop.nets)
     loop.nets.train()
@@ -214,11 +214,17 @@ def test_the_background_teaches_the_map_alone_and_foreground_and_area_all_before
     assert generator <= pulled("area") and not pulled("area") & last
 
 
-def test_nothing_is_asked_of_the_map_before_its_time() -> None:
-    at, names = scene("bas", after=0.5), ("background", "foreground", "area")
-    for done, expected in ((0.0, [0, 0, 0]), (0.49, [0, 0, 0]), (0.5, [1.0, 0.5, 1.0])):
-        loss = at.loop.method.loss(at.nets, at.batch, replace(at.clock, done=done))
-        assert [loss[n].weight for n in names] == expected and loss["labelled"].weight == 1
+def test_the_classifier_learns_first_and_nothing_is_asked_of_the_map_before() -> None:
+    case = Case.open("bas")
+    loop = case.loop(method=case.method(after=0.5), steps=6)
+    assert [(p.name, p.steps) for p in loop.program if isinstance(p, Train)] == [("classifier", 3), ("train", 3)]
+    drawn, seen = loop.nets["net"].generator[0].weight.detach().clone(), list[bool]()
+    loop.tick = lambda *_: seen.append(torch.equal(loop.nets["net"].generator[0].weight, drawn))
+    loop.run()
+    assert seen == [True] * 3 + [False] * 3
+    for after, steps in ((0.0, [("train", 6)]), (1.0, [("classifier", 6)])):
+        method = case.method(after=after)
+        assert [(p.name, p.steps) for p in method.program(loop.info)] == steps  # type: ignore[union-attr]
 
 
 def test_no_term_but_the_labels_moves_a_running_statistic() -> None:
@@ -245,7 +251,7 @@ def run(steps: int = 60, **settings: Any) -> tuple[float, Net]:
 
 def test_each_constraint_does_what_it_is_for() -> None:
     """Without the area's the map covers all; without what asks for evidence it is nowhere."""
-    covered, both, nowhere = run(area=0.0)[0], run()[0], run(amc=0.0, frg=0.0)[0]
+    covered, both, nowhere = run(after=0.2, area=0.0)[0], run(after=0.2)[0], run(after=0.2, amc=0.0, frg=0.0)[0]
     assert nowhere < 0.1 and nowhere < both < covered and covered > 0.6
 
 

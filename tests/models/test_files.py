@@ -20,7 +20,10 @@ from modicum.models import files
 from modicum.models.doors import make
 from modicum.models.files import load, save
 
-NAMES = ["tiny-conv", "tiny-res:depth=16,width=2", "test_resnet", "test_vit", "test_vit_relpos", "test_mambaout"]
+NAMES = [
+    "tiny-conv", "wrn-28-2", "tiny-res:depth=16,width=2", "test_resnet", "test_vit", "test_vit_relpos",
+    "test_mambaout",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -32,15 +32,19 @@ def make_optimiser(nets: nn.Module, trains: tuple[str, ...], given: Optim) -> to
 
 
 def gradients(optimiser: torch.optim.Optimizer, world: int, clip: float) -> None:
-    """Sum gradients over processes (losses are already divided by global counts), and clip their norm."""
+    """Sum gradients over processes (losses are already divided by global counts), and clip their norm.
+
+    A parameter that has a gradient in no process stays without: zeros would let weight decay and momentum move it.
+    """
     parameters = [p for g in optimiser.param_groups for p in g["params"]]
     if world > 1:
-        for p in parameters:
-            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-        flat = torch.cat([p.grad.reshape(-1) for p in parameters if p.grad is not None])
+        there = parameters[0].new_tensor([p.grad is not None for p in parameters])
+        given = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        flat = torch.cat([*(g.reshape(-1) for g in given), there])
         torch.distributed.all_reduce(flat)
-        for p, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-            p.grad = part.view_as(p).clone()
+        parts = flat.split([*(p.numel() for p in parameters), len(parameters)])
+        for p, part, count in zip(parameters, parts, parts[-1].tolist(), strict=False):
+            p.grad = part.view_as(p).clone() if count else None
     if clip:
         torch.nn.utils.clip_grad_norm_(parameters, clip)
 

@@ -52,6 +52,14 @@ class TimmNet(Net):
         maps = self.model.forward_features(x)
         return maps.permute(0, 3, 1, 2) if self.side_last and maps.ndim == 4 else maps
 
+    def levels(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        if not hasattr(self.model, "forward_intermediates"):
+            return super().levels(x)
+        maps, seen = self.model.forward_intermediates(x, output_fmt="NCHW")
+        maps = maps.permute(0, 3, 1, 2) if self.side_last and maps.ndim == 4 else maps
+        last = {tuple(m.shape[2:]): m for m in (*seen, *([maps] if maps.ndim == 4 else []))}  # of each size the last
+        return maps, list(last.values())
+
     def pool(self, maps: Tensor) -> Tensor:
         maps = maps.permute(0, 2, 3, 1) if self.side_last and maps.ndim == 4 else maps
         return self.model.forward_head(maps, pre_logits=True)

@@ -73,6 +73,12 @@ class TinyConv(Tiny):
     def late(self, maps: Tensor) -> Tensor:
         return self.stages[3:](maps)
 
+    def levels(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        fine = self.stages[:1](x)
+        middle = self.stages[1:3](fine)
+        maps = self.late(middle)
+        return maps, [fine, middle, maps]
+
 
 def first_width(side: int) -> int:
     """Channels of tiny-conv's first layer: 16 for images of up to 20 pixels, 24 above."""
@@ -111,6 +117,18 @@ class TinyRes(Tiny):
 
     def late(self, maps: Tensor) -> Tensor:
         return F.relu(self.norm(self.blocks[-len(self.blocks) // 3 :](maps)), inplace=True)
+
+    def levels(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        return by_stage(self, x)
+
+
+def by_stage(net: Tiny, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """`levels` of a residual net of ours: the maps after each of its three stages, the last one activated."""
+    stage = len(net.blocks) // 3  # type: ignore[arg-type]
+    fine = net.blocks[:stage](net.stem(x))  # type: ignore[operator,index]
+    middle = net.blocks[stage : 2 * stage](fine)  # type: ignore[operator,index]
+    maps = net.late(middle)
+    return maps, [fine, middle, maps]
 
 
 class Block(nn.Module):

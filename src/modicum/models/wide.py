@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from modicum.core.settings import Settings, knob
-from modicum.models.tiny import TINY, Tiny
+from modicum.models.tiny import TINY, Tiny, by_stage
+from modicum.models.tiny_vit import TinyVit, VitArgs
 from modicum.nn.norm import BatchNorm2d
 
 
@@ -56,6 +57,9 @@ class Wide(Tiny):
     def late(self, maps: Tensor) -> Tensor:
         return active(self.norm(self.blocks[-len(self.blocks) // 3 :](maps)))
 
+    def levels(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        return by_stage(self, x)
+
 
 class WideBlock(nn.Module):
     """x + conv(active(norm(conv(active(norm(x)))))); a 1x1 convolution carries x where the shape changes.
@@ -84,6 +88,7 @@ def active(x: Tensor) -> Tensor:
 # Every net of ours: what makes it, and its arguments.
 OURS: dict[str, tuple[Callable[..., Tiny], type[Settings]]] = {
     **TINY,
+    "tiny-vit": (TinyVit, VitArgs),
     "wrn-28-2": (partial(Wide, depth=28, width=2), WideArgs),
     "wrn-28-8": (partial(Wide, depth=28, width=8), WideArgs),
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,8 +65,9 @@ def patched(net: Net, grids: Sequence[int]) -> Net:
     if not good or len(set(grids)) < len(grids):
         fix = f"Give different whole numbers from 1 to {MOST}."
         raise ModelError(f"grids {list(grids)[:8]!r} are not allowed", where="patches", fix=fix)
-    _of(net, Patched).grids = tuple(grids)
-    return _noted(net, {"edit": "patches", "grids": list(grids)})
+    _maps(net)
+    of(net, Patched).grids = tuple(grids)
+    return noted(net, {"edit": "patches", "grids": list(grids)})
 
 
 def placed(net: Net) -> Net:
@@ -74,14 +75,27 @@ def placed(net: Net) -> Net:
 
     ModelError where the network does not show its early maps.
     """
-    classes, channels, side = (net.spec["args"][k] for k in ("classes", "channels", "side"))
+    conv = nn.Conv2d(_maps(net).shape[1], net.spec["args"]["classes"], 3, 1, 1)
+    of(net, Placed).generator = nn.Sequential(conv, nn.Sigmoid()).to(net.mean.device)
+    return noted(net, {"edit": "places"})
+
+
+def shown(net: Net) -> Tensor:
+    """What `early` gives of one black image, in eval mode.  ModelError where the network shows nothing."""
+    channels, side = net.spec["args"]["channels"], net.spec["args"]["side"]
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         was = net.training
         seen = net.eval().early(torch.zeros(1, channels, side, side, device=net.mean.device))
         net.train(was)
-    conv = nn.Conv2d(seen.shape[1], classes, 3, 1, 1)
-    _of(net, Placed).generator = nn.Sequential(conv, nn.Sigmoid()).to(net.mean.device)
-    return _noted(net, {"edit": "places"})
+    return seen
+
+
+def _maps(net: Net) -> Tensor:
+    seen = shown(net)
+    if seen.ndim != 4:
+        fix = "Take a convolutional one, such as tiny-conv or tiny-res."
+        raise ModelError(f"a {type(net).__name__} works on tokens, not on maps", where="network", fix=fix)
+    return seen
 
 
 @contextmanager
@@ -102,17 +116,21 @@ def _both(extra: Any, own: Any) -> Any:
     return type(f"{extra.__name__}{own.__name__}", (extra, own), {"__doc__": extra.__doc__})
 
 
-def _of(net: Any, extra: Any) -> Any:
-    """The same object, of a class that puts `extra` before its own."""
+def of(net: Any, extra: Any) -> Any:
+    """The same object, of a class that puts `extra` before its own.
+
+    ModelError for one that is so already, and where two would both be the network's `generator` of maps.
+    """
     if isinstance(net, extra):
         raise ModelError(f"the network is a {extra.__name__} already", where="network", fix="Change it once.")
-    own = cast(Any, type(net))
-    if own.early is Net.early:
-        net.early(torch.empty(0))  # says why
+    if hasattr(net, GENERATOR) and GENERATOR in extra.__annotations__:
+        raise ModelError("the network says where each class is already", where="network", fix="Change it once.")
+    own: Any = type(net)
     net.__class__ = _both(extra, own)
     return net
 
 
-def _noted(net: Net, edit: dict[str, object]) -> Net:
+def noted(net: Net, edit: dict[str, object]) -> Net:
+    """The network, with an edit added to its `spec`."""
     net.spec = {**net.spec, "edits": [*net.spec.get("edits", []), edit]}
     return net
