@@ -1,4 +1,4 @@
-"""Draw where a trained network looks for its answer, and say how much of the map lies in its brightest tenth.
+"""Draw where a trained network looks for its answer, and say in one sentence what each map shows.
 
 python examples/explain.py RUN OUT IMAGES...
 
@@ -11,19 +11,20 @@ import sys
 from pathlib import Path
 
 import modicum
-from modicum.data.images import decode
-from modicum.engine.verbs import images_in
-from modicum.report.pictures import beside
+from modicum.engine.inputs import Inputs
+from modicum.evaluate.marks import marks, sentence
+from modicum.report.panels import Panel, joined, over, plain, png
 
 
 def main(run: str, out: str, *images: str) -> None:
-    seen = modicum.explain(run, list(images))
+    seen = modicum.explain(run, list(images), sanity=True)
     ((method, layer),) = seen.maps
     Path(out).mkdir(exist_ok=True)
-    for file, heat, sure in zip(images_in(list(images)), seen.maps[method, layer][:, 0], seen.probs[:, 0], strict=True):
-        Path(out, f"{file.stem}.png").write_bytes(beside(decode(file), heat.numpy()))
-        share = heat.relu().flatten().sort(descending=True).values[: -(-heat.numel() // 10)].sum() / heat.relu().sum()
-        print(f"{file.name}: where it sees a class of probability {sure:.2f} ({method}): {share:.0%} in one tenth")
+    for one, heat, sure in zip(Inputs.of(images), seen.maps[method, layer][:, 0].numpy(), seen.probs[:, 0].tolist()):
+        picture, name = plain(one.pixels), Path(one.name).stem
+        page = joined([[Panel(picture, (name,)), Panel(over(picture, heat), (f"{sure:.2f}", method))]])
+        Path(out, f"{name}.png").write_bytes(png(page))
+        print(f"{name}: {sentence('where it sees its class', sure, marks(heat))}")
     for text in seen.warnings:
         print(f"careful: {text}")
 

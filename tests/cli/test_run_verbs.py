@@ -81,11 +81,42 @@ def test_explain_draws_a_picture_an_image(
     run: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = said(capsys, "explain", run, images, "--out", tmp_path / "maps")
-    files = sorted((tmp_path / "maps").glob("*.png"))
-    assert len(files) == 5 and "skipped" in text and "broken.png" in text
+    files = sorted((tmp_path / "maps").glob("[0-9]*.png"))
+    assert len(files) == 5 and "skipped" in text and "broken.png" in text and "5 pictures" in text
+    rows = list(csv.DictReader((tmp_path / "maps" / "maps.csv").open(encoding="utf-8")))
+    assert all(f"{tmp_path / 'maps' / r['picture']}\t{r['sentence']}" in text for r in rows) and len(rows) == 5
     picture = np.asarray(Image.open(files[0]))
-    assert picture.shape == (384, 768, 3) and picture[:, 384:].std() > 0
+    assert picture.shape[1] == 2 * 224 + 3 * 8 and picture[8:200, 250:450].std() > 0
     assert "no class 'cat'" in said(capsys, "explain", run, images, "--target", "cat", code=3)
+
+
+def test_explain_says_twenty_lines_and_where_the_rest_is(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("explain", run, "sample:digits", "--out", tmp_path, "--layer", "stages.0", "--method", "eigen-cam")
+    text = said(capsys, *words, "--no-contour")
+    assert text.count("half of its evidence") == 20 and "1,797 pictures" in text and "maps.csv" in text
+    assert "careful: eigen-cam at stages.0: drawing the top layers anew hardly changes the maps" in text
+
+
+def test_explain_takes_several_classes_and_methods(
+    run: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    methods = "cam,score-cam:top=4,score=logit"
+    said(capsys, "explain", run, images / "0.png", "--out", tmp_path, "--method", methods, "--target", "0,1")
+    rows = list(csv.DictReader((tmp_path / "maps.csv").open(encoding="utf-8")))
+    assert [(r["class"], r["method"]) for r in rows] == [
+        (c, m) for c in "01" for m in ("cam", "score-cam:top=4,score=logit")
+    ]
+    assert "--top 3 beside --target" in said(capsys, "explain", run, images, "--top", 3, "--target", "0", code=2)
+
+
+def test_explain_grades_maps(run: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = said(capsys, "explain", run, images, "--out", tmp_path / "g", "--grade", "--most", 6)
+    assert all(word in text for word in ("insertion +", "deletion -", "road +", "\ncam ", "\nrandom ", "\ncentre "))
+    assert "Means over 5 images" in text and "skipped" in text and not list(tmp_path.rglob("*.png"))
+    page = json.loads((tmp_path / "g" / "grades.json").read_text(encoding="utf-8"))
+    assert set(page["scores"]) == {"cam", "random", "centre", "edges"} and page["images"] == 5
 
 
 def test_score_orders_by_uncertainty(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

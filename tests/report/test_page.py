@@ -26,7 +26,7 @@ SECTIONS = "data method training kept quality classes confusion calibration mist
 EVIL = "<script>alert(1)</script>"
 WRONG = b'{"arms": 3, "confusion": "x", "per_class": [1], "data": 4, "faults": 5, "seconds": 1' + b"0" * 400 + b"}"
 PARTS = ("config.json", "metrics.jsonl", "data", "predictions.parquet", "keep.json", "evaluation.json", "maps.npz",
-         "export.json")  # fmt: skip
+         "maps.json", "export.json")  # fmt: skip
 PARTS += ("scan.json", "environment.json", "net.safetensors")
 BIDI = "evil\u202egnp.exe"
 
@@ -100,6 +100,8 @@ def test_a_whole_run_fills_every_section(made: tuple[Path, Pixels]) -> None:
         "3 groups of identical images",
         "cut short after 312 bytes",
         "0.42 ms (0.41 to 0.45)",
+        "(0.50): map 7.",
+        "Drawing the top layers anew changes nothing.",
     ):
         assert words in found.text
     assert "/somewhere/private" not in text

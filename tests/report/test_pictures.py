@@ -13,7 +13,7 @@ from PIL import Image
 
 from modicum.core.errors import DataError
 from modicum.report import pictures
-from modicum.report.pictures import beside, rgb
+from modicum.report.pictures import rgb
 
 
 def decode(uri: str) -> np.ndarray:
@@ -45,7 +45,7 @@ def test_what_is_no_picture_is_refused() -> None:
             pictures.thumbnail(bad)
 
 
-def test_colours_rise_evenly_in_lightness_and_survive_red_green_blindness() -> None:
+def test_colours_rise_evenly_in_lightness() -> None:
     table = pictures.colours().astype(float) / 255
     linear = np.where(table <= 0.04045, table / 12.92, ((table + 0.055) / 1.055) ** 2.4)
     lightness = np.cbrt(linear @ [0.2126, 0.7152, 0.0722])
@@ -53,9 +53,28 @@ def test_colours_rise_evenly_in_lightness_and_survive_red_green_blindness() -> N
     assert (steps > -1e-3).all() and lightness[-1] - lightness[0] > 0.6
     coarse = np.diff(lightness[::32])
     assert coarse.max() / coarse.min() < 2
-    # Viénot, Brettel and Mollon (1999), deuteranopia: red and green become one mixture, which must still rise.
-    blind = linear @ np.array([0.29275, 0.70725, 0.0])
-    assert (np.diff(blind[::16]) > 0).all()
+
+
+PROTANOPIA = [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+DEUTERANOPIA = [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+EVERYONE = [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+
+
+@pytest.mark.parametrize("eyes", [EVERYONE, PROTANOPIA, DEUTERANOPIA], ids=["all", "protanopia", "deuteranopia"])
+def test_colours_can_be_told_apart_by_all(eyes: list[list[float]]) -> None:
+    """Machado, Oliveira and Fernandes (2009), table 1 at severity 1, on linear RGB; distances are CIE 1976 Delta E."""
+    table = pictures.colours().astype(float) / 255
+    linear = np.where(table <= 0.04045, table / 12.92, ((table + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.array(eyes).T, 0, 1)
+    xyz = seen @ np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]).T
+    t = xyz / [0.9505, 1.0, 1.089]
+    f = np.where(t > (6 / 29) ** 3, np.cbrt(t), t / (3 * (6 / 29) ** 2) + 4 / 29)
+    lab = np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], 1)
+    assert (np.diff(lab[::8, 0]) > 0).all() and lab[-1, 0] - lab[0, 0] > 65, "lightness alone tells little from much"
+    steps = np.linalg.norm(np.diff(lab[::16], axis=0), axis=1)
+    assert steps.min() > 4, "sixteenths of the scale differ by more than can just be seen (2.3)"
+    far = np.linalg.norm(lab[::32, None] - lab[None, ::32], axis=2)
+    assert (far + 1e9 * np.eye(len(far))).min() > 8
 
 
 def test_overlay_is_bright_where_the_map_is() -> None:
@@ -66,36 +85,7 @@ def test_overlay_is_bright_where_the_map_is() -> None:
     np.testing.assert_allclose(shown[40:, :20].std(), 0, atol=1e-9)
 
 
-def test_evidence_is_the_positive_part() -> None:
-    np.testing.assert_allclose(pictures.evidence(np.array([[-3.0, 1.0], [np.nan, 2.0]])), [[0, 0.5], [0, 1]])
-    assert pictures.evidence(-np.ones((2, 2))).sum() == 0
-    assert np.isnan(pictures.border_share(-np.ones((2, 2)))) and np.isnan(pictures.half_area(np.zeros((2, 2))))
-
-
-def test_shares_of_even_and_of_central_maps() -> None:
-    for size in (5, 7, 10, 14):
-        assert pictures.border_share(np.ones((size, size))) == pytest.approx(0.36)
-    middle = np.zeros((10, 10))
-    middle[4, 4] = 1
-    assert pictures.border_share(middle) == pytest.approx(0) and pictures.half_area(middle) == 0.01
-    assert pictures.half_area(np.ones((10, 10))) == pytest.approx(0.5, abs=0.02)
-    corner = np.zeros((10, 10))
-    corner[0, 0] = 1
-    assert pictures.border_share(corner) == pytest.approx(1)
-
-
 def test_sixteen_bits_are_stretched_over_their_own_range() -> None:
     deep = np.array([[1000, 1255], [1000, 1510]], np.uint16)
     assert rgb(deep)[..., 0].tolist() == [[0, 127], [0, 255]]
     assert rgb(np.full((2, 2), 7, np.uint16)).max() == 0
-
-
-def test_beside_is_a_file_with_the_picture_and_its_map() -> None:
-    pixels = np.zeros((8, 8, 1), np.uint8)
-    heat = np.zeros((4, 4), np.float32)
-    heat[3, 3] = 1
-    with Image.open(io.BytesIO(beside(pixels, heat, side=64))) as file:
-        picture = np.asarray(file.convert("RGB")).astype(int)
-    assert picture.shape == (64, 128, 3) and picture[:, :64].max() == 0
-    right = picture[:, 64:].sum(2)
-    assert right[48:, 48:].mean() > right[:32, :32].mean()

@@ -7,7 +7,7 @@ Letters: N images, C classes, R resamples, K sums.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -144,7 +144,7 @@ def _as_sums(total: np.ndarray, c: int, n: int) -> Sums:
     )
 
 
-def _percentile(value: float, draws: np.ndarray, level: float) -> Interval:
+def percentile(value: float, draws: np.ndarray, level: float) -> Interval:
     """Quantiles of the draws; resampling can only add to the calibration error, so the value itself is always
     included."""
     known = draws[~np.isnan(draws)]
@@ -175,7 +175,7 @@ def bootstrap(
     drawn = np.concatenate([(columns @ w.T).T for w in weights(cls, resamples, seed, stratified)])  # type: ignore[operator]
     point, sample = metrics.sums(probs, cls), _as_sums(drawn, c, n)
     draws = {name: metric.of(sample) for name, metric in METRICS.items()}
-    found = {name: _percentile(float(METRICS[name].of(point)), d, level) for name, d in draws.items()}
+    found = {name: percentile(float(METRICS[name].of(point)), d, level) for name, d in draws.items()}
     share = wilson(float(point.right.sum()), n, level)
     if share.value in (0.0, 1.0):
         found.update({k: share._replace(value=found[k].value) for k in ("accuracy", "balanced_accuracy", "macro_f1")})
@@ -187,11 +187,35 @@ def _per_class(point: Sums, sample: Sums, level: float) -> dict[str, list[Interv
     precision = [wilson(r, t, level) for r, t in zip(point.right, point.named)]
     drawn, f1 = metrics.class_f1(sample), []
     for c, value in enumerate(metrics.class_f1(point)):
-        own = _percentile(float(value), drawn[:, c], level)
+        own = percentile(float(value), drawn[:, c], level)
         f1.append(recall[c]._replace(value=own.value) if own.low == own.high == own.value else own)
     return {"precision": precision, "recall": recall, "f1": f1}
 
 
 def difference(a: Bootstrap, b: Bootstrap, metric: str, level: float = LEVEL) -> Interval:
     """a minus b in one metric over the same resamples: both from the same `cls`, resamples, seed and strata."""
-    return _percentile(a.metrics[metric].value - b.metrics[metric].value, a.draws[metric] - b.draws[metric], level)
+    return percentile(a.metrics[metric].value - b.metrics[metric].value, a.draws[metric] - b.draws[metric], level)
+
+
+def averaged(
+    values: np.ndarray, group: np.ndarray | None = None, of: Callable[[np.ndarray], np.ndarray] | None = None, *,
+    resamples: int = 1000, seed: int = 0, level: float = LEVEL,
+) -> Interval:  # fmt: skip
+    """A mean of numbers (N,), or `of` means of columns (N,K), over resampled groups.
+
+    group: whose each row is, e.g. its image; None: each its own.  of: means (R,K) -> (R,).  Where all numbers are 0 or
+    1 and each is its own group it is Wilson's interval: resampling is blind where none, or all, are 1.
+    """
+    values = np.asarray(values, np.float64)
+    if not len(values):
+        raise DataError("no numbers", where="interval", fix="Give one at least.")
+    if of is None and group is None and np.isin(values, (0, 1)).all():
+        return wilson(float(values.sum()), len(values), level)
+    table = values.reshape(len(values), -1)
+    known, whose = np.unique(np.arange(len(values)) if group is None else group, return_inverse=True)
+    take = of or (lambda means: means[:, 0])
+    drawn = []
+    for often in weights(np.zeros(len(known), np.int64), resamples, seed):
+        rows = often[:, whose]
+        drawn.append(take(rows @ table / rows.sum(1, keepdims=True)))
+    return percentile(float(take(table.mean(0, keepdims=True))[0]), np.concatenate(drawn), level)

@@ -178,16 +178,23 @@ def pxap(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray], bins: int = PX
     NaN where no pixel is an object.
     """
     _check(maps, len(masks), "masks")
-    counts = np.zeros((2, bins), np.int64)
-    for heat, mask in zip(maps, masks, strict=True):
-        step = np.minimum((scaled(heat) * bins).astype(np.int64), bins - 1)
-        for value in (0, 1):
-            counts[value] += np.bincount(step[np.asarray(mask) == value], minlength=bins)
-    background, objects = counts[:, ::-1].cumsum(1)
-    if not objects[-1]:
-        return np.nan
-    precision = objects / np.maximum(objects + background, 1)
-    return float((precision * np.diff(objects, prepend=0)).sum() / objects[-1])
+    counts = [pixel_counts(heat, mask, bins) for heat, mask in zip(maps, masks, strict=True)]
+    return float(average_precision(np.sum(counts, 0)))
+
+
+def pixel_counts(heat: np.ndarray, mask: np.ndarray, bins: int = PX_BINS) -> np.ndarray:
+    """Pixels of the background and of the object at each step of a scaled map, from the top down, int64 (2,bins)."""
+    step = np.minimum((scaled(heat) * bins).astype(np.int64), bins - 1)
+    return np.stack([np.bincount(step[np.asarray(mask) == v], minlength=bins)[::-1] for v in (0, 1)])
+
+
+def average_precision(counts: np.ndarray) -> np.ndarray:
+    """Of summed, or averaged, `pixel_counts` (...,2,bins): float64 (...); NaN where no pixel is an object."""
+    background, objects = np.moveaxis(np.cumsum(counts, -1, dtype=np.float64), -2, 0)
+    total = objects[..., -1]
+    precision = np.divide(objects, objects + background, out=np.zeros(objects.shape), where=objects + background > 0)
+    area = (precision * np.diff(objects, prepend=0)).sum(-1)
+    return np.divide(area, total, out=np.full(total.shape, np.nan), where=total > 0)
 
 
 class Seeds(NamedTuple):

@@ -79,7 +79,7 @@ def sanity(before: np.ndarray, after: np.ndarray, limit: float = LIMIT, what: st
         raise DataError("a map with values that are not finite", where="sanity check", fix="Leave the map out.")
     each = rank_correlation(before, after)
     mean = float(np.abs(each).mean())
-    count = f"mean rank correlation {mean:.2f} over {len(each)} maps, limit {limit:g}"
+    count = f"mean rank correlation {mean:.2f} over {len(each)} {'map' if len(each) == 1 else 'maps'}, limit {limit:g}"
     if mean <= limit:
         return Sanity(mean, each, True, f"Drawing {what} anew changes the maps ({count}).")
     warning = f"Drawing {what} anew hardly changes the maps ({count}): they show the picture, not what was learned."

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from modicum.core.errors import ModicumError
+from modicum.evaluate.marks import border_share, evidence, half_area
 from modicum.report import pictures
 from modicum.report.read import Run, part, surest
 from modicum.report.sections import missing
@@ -109,6 +110,7 @@ def maps(run: Run, pixels: Pixels | None, side: int) -> dict[str, Any]:
         return missing(run, "Where the model looks was not computed (maps.npz is not there).", "explain")
     rows, targets, heat = (run.maps[k] for k in ("rows", "targets", "maps"))
     shown: list[dict[str, str]] = []
+    said = run.looked.get("sentences") or ()
     for k in range(len(rows)):
         picture = fetch(pixels, int(rows[k])) if len(shown) < MAPS else None
         if picture is not None:
@@ -119,11 +121,12 @@ def maps(run: Run, pixels: Pixels | None, side: int) -> dict[str, Any]:
                     "over": pictures.overlay(picture, heat[k], side),
                     "name": _name(run, int(targets[k])),
                     "id": str(ids[rows[k]]) if 0 <= rows[k] < len(ids) else "",
-                    "border": percent(pictures.border_share(heat[k]), 0),
+                    "border": percent(border_share(heat[k]), 0),
+                    "said": said[k].replace(" %", "\u00a0%") if len(said) == len(rows) else "",
                 }
             )
-    border = np.array([pictures.border_share(m) for m in heat])
-    half = np.array([pictures.half_area(m) for m in heat])
+    border = np.array([border_share(m) for m in heat])
+    half = np.array([half_area(m) for m in heat])
     some = ~np.isnan(border)
     mean = float(border[some].mean()) if some.any() else float("nan")
     return {
@@ -134,6 +137,8 @@ def maps(run: Run, pixels: Pixels | None, side: int) -> dict[str, Any]:
         "alarm": mean > 0.45,
         "half": percent(float(half[some].mean()), 0) if some.any() else "",
         "scale": pictures.scale(),
+        "method": str(run.looked.get("method", "")),
+        "sanity": part(run.looked, "sanity"),
         "inside": _inside(run),
     }
 
@@ -146,7 +151,7 @@ def _inside(run: Run) -> str:
     row, height, width = boxes["row"].to_numpy(), run.data.field("height"), run.data.field("width")
     shares = []
     for r, heat in zip(run.maps["rows"], run.maps["maps"]):
-        mine, values = np.flatnonzero(row == r), pictures.evidence(heat)
+        mine, values = np.flatnonzero(row == r), evidence(heat)
         if not len(mine) or not values.sum():
             continue
         y, x = ((np.arange(n) + 0.5) / n for n in values.shape)

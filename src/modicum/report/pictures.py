@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from modicum.core.errors import DataError
+from modicum.evaluate.marks import evidence
 
 SIDE = 112
 
@@ -60,14 +61,6 @@ def uri(pixels: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(png(pixels)).decode("ascii")
 
 
-def beside(pixels: np.ndarray, heat: np.ndarray, side: int = 384) -> bytes:
-    """A PNG file with the picture left and its map right, each `side` pixels wide; small pictures are enlarged."""
-    plain = shrink(rgb(pixels), side)
-    times = max(1, side // max(plain.shape[:2]))
-    plain = np.repeat(np.repeat(plain, times, 0), times, 1)
-    return png(np.concatenate([plain, drawn(plain, heat, max(plain.shape[:2]))], 1))
-
-
 def thumbnail(pixels: np.ndarray, side: int = SIDE) -> str:
     """A data URI of the picture, longer side at most `side`."""
     return uri(shrink(rgb(pixels), side))
@@ -103,16 +96,6 @@ def colours() -> np.ndarray:
     return np.asarray(np.round(255 * srgb).astype(np.uint8))
 
 
-def evidence(heat: np.ndarray) -> np.ndarray:
-    """What of a map speaks for its class: the positive part over its largest value, float32 (h,w) in [0,1].
-
-    A map without any positive, finite value gives zeros.
-    """
-    positive = np.clip(np.nan_to_num(np.asarray(heat, np.float32), nan=0.0, posinf=0.0, neginf=0.0), 0, None)
-    top = positive.max(initial=0.0)
-    return np.asarray(positive / top if top > 0 else positive)
-
-
 def overlay(pixels: np.ndarray, heat: np.ndarray, side: int = SIDE, strength: float = 0.6) -> str:
     """A data URI of `drawn`."""
     return uri(drawn(pixels, heat, side, strength))
@@ -122,40 +105,28 @@ def drawn(pixels: np.ndarray, heat: np.ndarray, side: int = SIDE, strength: floa
     """The picture in grey under the map (h,w) in colour, uint8 (H,W,3); the map is stretched over the whole picture."""
     small = shrink(rgb(pixels), side)
     if max(small.shape[:2]) < 56:
-        times = -(-56 // max(small.shape[:2]))
-        small = np.repeat(np.repeat(small, times, 0), times, 1)
-    height, width = small.shape[:2]
-    stretched = Image.fromarray(evidence(heat)).resize((width, height), Image.Resampling.BILINEAR)
-    colour = colours()[np.round(255 * np.clip(np.asarray(stretched), 0, 1)).astype(np.uint8)]
-    grey = small.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+        small = enlarged(small, -(-56 // max(small.shape[:2])))
+    return coloured(small, stretched(heat, small.shape[0], small.shape[1]), strength)
+
+
+def enlarged(pixels: np.ndarray, times: int) -> np.ndarray:
+    """Every pixel as a square of `times` pixels: (H,W,...) -> (H times, W times, ...)."""
+    return np.repeat(np.repeat(pixels, times, 0), times, 1)
+
+
+def stretched(heat: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The evidence of a map (h,w) over a whole picture, bilinear: float32 (height,width) in [0,1]."""
+    wide = Image.fromarray(evidence(heat)).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(np.clip(np.asarray(wide), 0, 1))
+
+
+def coloured(pixels: np.ndarray, over: np.ndarray, strength: float = 0.6) -> np.ndarray:
+    """The picture (H,W,3) in grey under a stretched map (H,W) in colour, uint8 (H,W,3)."""
+    colour = colours()[np.round(255 * over).astype(np.uint8)]
+    grey = pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
     return np.round((1 - strength) * grey[..., None] + strength * colour).astype(np.uint8)
 
 
 def scale() -> str:
     """A data URI of the colour scale, from little to much."""
     return uri(np.repeat(colours()[None], 8, 0))
-
-
-def border_share(heat: np.ndarray, frame: float = 0.1) -> float:
-    """Share of a map's evidence that lies in a frame of a tenth of each side, where 36 % of the area lies; NaN if
-    empty."""
-    from_map = evidence(heat)
-    if not from_map.sum():
-        return float("nan")
-    inner = np.multiply.outer(_inside(from_map.shape[0], frame), _inside(from_map.shape[1], frame))
-    return float(1 - (from_map * inner).sum() / from_map.sum())
-
-
-def _inside(n: int, frame: float) -> np.ndarray:
-    """Share of each of n cells that lies between frame and 1 - frame."""
-    low, high = np.arange(n) / n, np.arange(1, n + 1) / n
-    return np.asarray(np.clip(np.minimum(high, 1 - frame) - np.maximum(low, frame), 0, None) * n)
-
-
-def half_area(heat: np.ndarray) -> float:
-    """Least share of the picture that holds half of a map's evidence: 0.5 if spread evenly, small if it sits in one
-    spot."""
-    values = np.sort(evidence(heat).ravel())[::-1]
-    if not values.sum():
-        return float("nan")
-    return float((np.searchsorted(np.cumsum(values), values.sum() / 2) + 1) / len(values))
