@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from modicum.functional.losses import cross_entropy, kl, mse_probs
+from modicum.functional.losses import cross_entropy, focal, kl, mse_probs
 
 B, C = 12, 5
 
@@ -69,3 +69,13 @@ def test_no_rows_and_no_known_rows() -> None:
     assert cross_entropy(torch.zeros(0, C), torch.zeros(0, dtype=torch.int64))[0].shape == (0,)
     values, weights = cross_entropy(torch.zeros(2, C), torch.full((2,), -1))
     assert values.tolist() == weights.tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(("alpha", "gamma"), [(0.25, 2.0), (0.5, 0.0), (0.9, 1.5)])
+def test_the_focal_loss_is_torchvisions(alpha: float, gamma: float) -> None:
+    from torchvision.ops import sigmoid_focal_loss
+
+    logits, target, _ = made(3)
+    yes = F.one_hot(target, C).double()
+    assert torch.allclose(focal(logits, yes, alpha, gamma), sigmoid_focal_loss(logits, yes, alpha, gamma), atol=1e-12)
+    assert focal(torch.tensor([[1e4, -1e4]], dtype=torch.bfloat16), torch.tensor([[0, 1]])).isfinite().all()

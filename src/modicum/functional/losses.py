@@ -38,6 +38,18 @@ def binary_cross_entropy(logits: Tensor, tags: Tensor) -> tuple[Tensor, Tensor]:
     return _only(values, known), known.to(wide_.dtype)
 
 
+def focal(logits: Tensor, target: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """Each class's own yes or no, in nats, where easy answers count little (Lin et al., 2017): values like logits.
+
+    -a (1-p)^gamma log p for a yes, -(1-a) p^gamma log(1-p) for a no.  target: 1 yes, 0 no.
+    """
+    x, yes = wide(logits), target.to(wide(logits).dtype)
+    p = x.sigmoid()
+    missing = p + yes - 2 * p * yes  # how much the answer lacks
+    values = F.binary_cross_entropy_with_logits(x, yes, reduction="none")
+    return (1 - alpha + (2 * alpha - 1) * yes) * missing**gamma * values
+
+
 def kl(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """KL(target || softmax(logits)) in nats, at least 0 -> (values (B,), weights (B,)).
 
