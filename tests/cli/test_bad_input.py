@@ -137,7 +137,7 @@ CASES = """
 2 missing option '--want'                 | plan
 2 invalid value for '--best'              | plan --want class --have class --best 0
 4 no way from image to net:class          | plan --want class --data "one image"
-4 no way from image, class to net:masks   | plan --want masks --have class
+4 no way from image, class to net:instances | plan --want instances --have class
 
 # where things may be written
 5 file: cannot write                      | fit two --out file
@@ -261,7 +261,7 @@ CASES = """
 3 explain: no class 'cat'                 | explain run two --target cat
 3 explain: no class '10'                  | explain run two --target 10
 3 nowhere: there is no such file          | explain run nowhere
-3 empty: no image found                   | explain run empty
+3 empty: the folder is empty              | explain run empty
 3 none of 8 images can be read            | explain run broken
 2 'margin' is not an explain method       | explain run two --method margin
 3 the network knows no class 'a'          | evaluate run --data two

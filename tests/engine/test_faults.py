@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -375,7 +376,8 @@ def test_the_page_of_a_run_that_was_killed_before_it_was_measured_does_not_end_i
     from modicum.engine import finish
 
     with monkeypatch.context() as patch:
-        patch.setattr(finish, "_measure", lambda *given: signal.raise_signal(signal.SIGINT))
+        stopped = replace(finish.TASKS["class"], measure=lambda *given: signal.raise_signal(signal.SIGINT))
+        patch.setitem(finish.TASKS, "class", stopped)
         with pytest.raises(KeyboardInterrupt):
             fit(data, tmp_path / "run", **QUICK)
     verbs.report(tmp_path / "run")

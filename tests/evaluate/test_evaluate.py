@@ -10,8 +10,9 @@ import pytest
 from modicum.core.errors import DataError
 from modicum.evaluate import metrics
 from modicum.evaluate.calibration import Temperature
-from modicum.evaluate.evaluate import WORDS, evaluate
+from modicum.evaluate.evaluate import evaluate
 from modicum.evaluate.intervals import paired
+from modicum.evaluate.sheet import WORDS
 
 from .test_metrics import draw
 

@@ -11,7 +11,7 @@ from scipy import stats
 
 from modicum.core.errors import DataError
 from modicum.evaluate import intervals, metrics
-from modicum.evaluate.intervals import bootstrap, difference, paired, paired_t, weights, wilson
+from modicum.evaluate.intervals import averaged, bootstrap, difference, paired, paired_t, weights, wilson
 
 from .test_metrics import draw
 
@@ -103,3 +103,22 @@ def test_quick_enough() -> None:
     start = time.process_time()
     bootstrap(probs, cls)
     assert time.process_time() - start < 4
+
+
+def test_averaged_is_the_bootstrap_of_a_mean() -> None:
+    values = np.random.default_rng(0).random(30)
+    found = averaged(values, resamples=200, seed=4)
+    slow = [np.repeat(values, w.astype(int)).mean() for w in np.concatenate(list(weights(np.zeros(30), 200, 4)))]
+    assert found == pytest.approx((values.mean(), *np.quantile(slow, [0.025, 0.975])))
+    assert averaged(np.ones(20)) == wilson(20, 20) and averaged(np.zeros(20)).high > 0.1
+    with pytest.raises(DataError, match="no numbers"):
+        averaged(np.zeros(0))
+
+
+def test_averaged_draws_whole_groups() -> None:
+    """Two images, of three numbers and of one: each resample is one, the other, or both."""
+    values, image = np.array([1.0, 2.0, 3.0, 10.0]), np.array([7, 7, 7, 9])
+    found = averaged(values, image, resamples=500)
+    assert (found.value, found.low, found.high) == (4.0, 2.0, 10.0)
+    both = averaged(np.stack([values, -values], 1), image, lambda means: means.max(1), resamples=500)
+    assert (both.value, both.low, both.high) == (4.0, 2.0, 10.0)

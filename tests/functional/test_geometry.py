@@ -141,3 +141,28 @@ def test_masks_keep_their_class_numbers_and_coarse_maps_their_place() -> None:
     coarse = torch.rand(1, 1, 4, 4)
     whole = geo.warp_maps(coarse, geo.identity(1), (8, 8), image_hw=(8, 8))
     assert torch.allclose(whole, F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False), atol=1e-6)
+
+
+def test_maps_of_images_of_unlike_sizes_against_a_loop() -> None:
+    """Class numbers squeezed to a square go to views of images that are 10 x 20 and 30 x 6 pixels large."""
+    masks = torch.randint(0, 4, (2, 1, 8, 8), dtype=torch.uint8)
+    sizes = torch.tensor([[10, 20], [30, 6]])
+    affine = torch.tensor([[[2.1, 0.3, 1.0], [-0.2, 1.3, 2.0]], [[0.9, 0.0, -1.0], [0.4, 3.1, 0.0]]])
+    out = geo.warp_maps(masks, affine, (9, 7), sizes, mode="nearest", fill=255)
+    seen = 0
+    for b, (height, width) in enumerate(sizes.tolist()):
+        for i in range(9):
+            for j in range(7):
+                x, y = moved(affine[b], j + 0.5, i + 0.5)
+                if min(abs(x), abs(y), abs(x - width), abs(y - height)) < 1e-4:
+                    continue
+                u, v = x / width * 8, y / height * 8
+                if min(u % 1, v % 1, 1 - u % 1, 1 - v % 1) < 1e-4:
+                    continue
+                inside = 0 < x < width and 0 < y < height
+                assert out[b, 0, i, j] == (masks[b, 0, int(v), int(u)] if inside else 255)
+                seen += inside
+    assert seen > 30
+    alone = torch.cat([geo.warp_maps(masks[b : b + 1], affine[b : b + 1], (9, 7), tuple(s), mode="nearest", fill=255)
+                       for b, s in enumerate(sizes.tolist())])  # fmt: skip
+    assert torch.equal(out, alone)

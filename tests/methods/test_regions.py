@@ -13,7 +13,9 @@ from torch.nn import functional as F
 from modicum.core.dataset import HUMAN, MODEL, Dataset, Table
 from modicum.core.errors import DataError, NeedsError
 from modicum.core.kinds import Fact
+from modicum.data.masks import Painter
 from modicum.functional.drafts import drafts, frame, png
+from modicum.methods.regions import map_masks
 from modicum.methods.regions.map_boxes import MapBoxes
 from modicum.methods.regions.map_masks import MapMasks
 
@@ -124,3 +126,69 @@ def test_nothing_to_draw_and_nothing_to_draw_from(method: MapBoxes | MapMasks) -
         method.label(everything(data.with_column("maps", np.ones((4, 3, 10, 10), np.float32))))
     with pytest.raises(DataError, match=r"0\.png: the size"):
         method.label(everything(data.with_images(height=np.zeros(4, int))))
+
+
+def read(content: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(content)))
+
+
+def test_images_that_are_drawn_were_looked_through_and_low_pixels_stay_unknown() -> None:
+    """Class maps of the drafts: a class where its map is at least `clear`, background below tau, unknown between."""
+    data = planted()
+    for method, low, high in ((MapMasks(tau=0.2, clear=0.7), 0.2, 0.7), (MapMasks(tau=0.3), 0.3, 0.3)):
+        said = data + method.label(everything(data))
+        assert said.looked["row"].to_pylist() == [0, 1] and set(said.looked["complete"].to_pylist()) == {1}
+        assert said.rows("masks").tolist() == [0, 1]
+        unit = data.columns["maps"][1, 1] / data.columns["maps"][1, 1].max()
+        heat = np.asarray(F.interpolate(torch.from_numpy(unit)[None, None], (40, 80), mode="bilinear")[0, 0])
+        expected = np.where(heat > low, np.where(heat >= high, 2, 255), 0)
+        near = np.minimum(np.abs(heat - low), np.abs(heat - high)) < 1e-5
+        found = Painter(said).whole(1)
+        assert (found == expected)[~near].all() and (expected == 255).any() == (high > low)
+    unsure = MapMasks(tau=0.2, clear=0.7).label(everything(data)).of_kind("masks").to_pylist()
+    assert [(m["row"], m["class"], m["value"]) for m in unsure if m["class"] < 0] == [(0, -1, 0.0), (1, -1, 0.0)]
+
+
+def test_an_image_in_which_no_class_has_a_pixel_is_not_called_background() -> None:
+    maps = planted().columns["maps"].copy()
+    maps[1] = 1
+    delta = MapMasks().label(everything(planted().with_column("maps", maps)))
+    assert delta.looked["row"].to_pylist() == [0] and set(delta.annotations["row"].to_pylist()) == {0}
+
+
+@pytest.mark.parametrize("how", ["pamr", "par", "walk"])
+def test_refined_masks_follow_the_image(how: str) -> None:
+    """A coarse map that leans over a sharp edge: with the pixels, more of the mask lies on the bright side."""
+    maps = np.zeros((1, 1, 5, 5), np.float32)
+    maps[0, 0, 1:4, 1:4] = 1
+    data = Dataset.build(["x.png"], ["cat"], cls=np.zeros(1, int), columns={"maps": maps}, height=40, width=40)
+    image = np.full((40, 40, 3), 40, np.uint8)
+    image[8:32, 8:26] = 220
+    shares = []
+    for refine in ("none", how):
+        table = Table(data, np.array([0]), pixels=lambda row: image)
+        (mask,) = MapMasks(tau=0.4, refine=refine).label(table).of_kind("masks")["data"].to_pylist()
+        thing, found = image[..., 0] > 100, read(mask)
+        shares.append((found & thing).sum() / (found | thing).sum())
+    assert shares[1] > shares[0]
+    with pytest.raises(NeedsError, match="images are not at hand"):
+        MapMasks(refine=how).label(Table(data, np.array([0])))
+
+
+def test_large_images_are_refined_small_and_masks_fit_all_the_same() -> None:
+    maps = np.zeros((1, 1, 5, 5), np.float32)
+    maps[0, 0, 1:4, 1:4] = 1
+    data = Dataset.build(["x.png"], ["cat"], cls=np.zeros(1, int), columns={"maps": maps}, height=900, width=300)
+    deep = np.random.default_rng(0).integers(0, 65536, (900, 300, 1), np.uint16)
+    (mask,) = MapMasks(refine="pamr").label(Table(data, np.array([0]), {}, lambda row: deep)).of_kind("masks")["data"]
+    assert read(mask.as_py()).shape == (900, 300)
+
+
+@pytest.mark.parametrize("how", ["pamr", "walk"])
+def test_images_refined_together_are_what_they_are_alone(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    luck, data = np.random.default_rng(4), planted()
+    pictures = {row: luck.integers(0, 256, (*SIZES[row], 3), np.uint8) for row in range(4)}
+    table = Table(data, np.array([0, 1, 3]), {}, pictures.__getitem__)
+    together = MapMasks(tau=0.4, refine=how).label(table).annotations
+    monkeypatch.setattr(map_masks, "BLOCK", 1)
+    assert together.equals(MapMasks(tau=0.4, refine=how).label(table).annotations) and together.num_rows == 3

@@ -154,10 +154,14 @@ def fake(folder: Path, names: tuple[str, ...] | None = None, per_class: int = 4)
     pq.write_table(pa.table(table), folder / "predictions.parquet")
     rows = np.flatnonzero(test)[:12]
     np.savez(folder / "maps.npz", **_maps(pictures, rows, main.argmax(1)[rows]))
+    check = {"correlation": 0.9, "passed": False, "said": "Drawing the top layers anew changes nothing."}
+    said = [f"{names[0]} (0.50): map {k}." for k in range(12)]
+    about = {"method": "cam", "layer": "spatial", "sentences": said, "sanity": check}
     config = _config(names, np.bincount(cls[seen], minlength=10).tolist(), n)
     for name, content in (
         ("config", config),
         ("keep", kept),
+        ("maps", about),
         ("evaluation", found),
         ("export", EXPORT),
         ("scan", SCAN),

@@ -69,8 +69,8 @@ def test_a_file_where_the_folder_should_be_is_said(tmp_path: Path) -> None:
 
 
 CONFIG: dict[str, Any] = {
-    "format": 1, "modicum": "0", "request": {"data": "ä\udcff"}, "method": "m", "before": [], "settings": {},
-    "recipe": Recipe().to_dict(), "wraps": [], "seed": 1, "why": [], "arms": [],
+    "format": 1, "modicum": "0", "request": {"data": "ä\udcff"}, "want": "class", "method": "m",
+    "before": [], "settings": {}, "recipe": Recipe().to_dict(), "wraps": [], "seed": 1, "why": [], "arms": [],
     "choices": {"net": "n", "side": 8, "channels": 1, "cache": 8, "pixels": "p", "device": "cpu", "precision": "32",
                 "threads": 1, "augment": "batch", "layout": "",
                 "judge": "", "unjudged": "", "folds": 0, "share": 0.5},

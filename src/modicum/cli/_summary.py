@@ -9,9 +9,9 @@ from modicum.runs.run import Run
 
 
 def percent(value: Any) -> str:
-    """`94.2 % (92.5 to 95.7)` from [value, low, high]."""
-    v, low, high = (100 * x for x in value)
-    return f"{v:.1f} % ({low:.1f} to {high:.1f})"
+    """`94.2 % (92.5 to 95.7)` from [value, low, high]; `94.2 %` where the bounds are not known."""
+    v, *bounds = (None if x is None else 100 * x for x in value)
+    return f"{v:.1f} %" + (f" ({bounds[0]:.1f} to {bounds[1]:.1f})" if None not in bounds else "")
 
 
 def points(value: Any) -> str:
@@ -21,10 +21,10 @@ def points(value: Any) -> str:
 
 
 def accuracies(folder: Path) -> list[str]:
-    """A line an arm: test accuracy with its interval, and the gain over the better twin."""
+    """A line an arm: what was measured of it with its interval, and the gain over the better twin."""
     run = Run(folder)
     found, guesses = run.read("evaluation.json"), run.read("keep.json")["guesses"]
-    lines = [f"{name:>18}  {percent(arm['accuracy'])}" for name, arm in found["arms"].items()]
+    lines = [f"{name:>18}  {percent(arm[found['lead']])}" for name, arm in found["arms"].items()]
     gain = found.get("gain")
     if gain:
         lines.append(f"{'gain':>18}  {points(gain['accuracy'])} over {gain['over']}")
@@ -36,10 +36,16 @@ def accuracies(folder: Path) -> list[str]:
     return [*lines, found["verdict"]["sentence"], *([copies["sentence"]] if copies["images"] else [])]
 
 
+def title(folder: Path) -> str:
+    """What the measured numbers are."""
+    found = Run(folder).read("evaluation.json")
+    return str(found["metrics"][found["lead"]]["title"])
+
+
 def summary(folder: Path) -> list[str]:
     """What was made, how good it is, and what to do next."""
     found = accuracies(folder)
-    lines = ["", *(["Accuracy on test images, with 95 % intervals"] if len(found) > 1 else []), *found, ""]
+    lines = ["", *([f"{title(folder)} on test images, with 95 % intervals"] if len(found) > 1 else []), *found, ""]
     lines.append(f"Report   {folder / 'report.html'}")
     if (folder / "model.onnx").exists():
         lines.append(f"Model    {folder / 'model.onnx'} ({(folder / 'model.onnx').stat().st_size / 1e3:,.0f} kB)")
@@ -47,11 +53,12 @@ def summary(folder: Path) -> list[str]:
 
 
 def next_commands(folder: Path) -> list[str]:
-    """Three commands that make sense now."""
+    """Commands that make sense now."""
+    want, select = Run(folder).config["want"], f"modicum select {folder} --budget 20"
     commands = {
-        f"modicum predict {folder} IMAGES": "classify new images, without PyTorch",
+        f"modicum predict {folder} IMAGES": f"the {want} of new images, without PyTorch",
         f"modicum explain {folder} IMAGES": "see where it looks",
-        f"modicum select {folder} --budget 20": "which images to label next",
+        **({select: "which images to label next"} if want == "class" else {}),
     }
     if not (folder / "model.onnx").exists():
         commands = {f"modicum export {folder}": "write model.onnx, which predict needs", **commands}

@@ -16,7 +16,8 @@ from modicum.core.errors import ModelError
 class Out(NamedTuple):
     """logits: (B,C).  features: (B,D), what the head reads.  maps: (B,K,h,w), what was pooled (None for token models).
 
-    boxes: of a detector, in view coordinates.  masks: float (B,C,H,W), a segmenter's logits a pixel of the view.
+    boxes: of a detector, in view coordinates.  masks: float (B,C+1,H,W), a segmenter's logits a pixel of the view,
+    background first.
     places: (B,C,h,w) in [0,1], where each class is, of a network that learned to say so.
     """
 
@@ -65,13 +66,24 @@ class Net(nn.Module):
         raise NotImplementedError
 
     def early(self, x: Tensor) -> Tensor:
-        """Normalised images (B,c,H,W) -> maps (B,K,h,w) before the last stage.  ModelError where there are none."""
+        """Normalised images (B,c,H,W) -> maps (B,K,h,w), or tokens (B,N,K), before the last stage.
+
+        ModelError where there are none.
+        """
         found = f"a {type(self).__name__} does not show its maps before the last stage"
         raise ModelError(found, where="network", fix="Take a tiny net, such as tiny-conv or tiny-res.")
 
     def late(self, maps: Tensor) -> Tensor:
         """What `early` gives -> what is pooled.  `spatial` is the two, one after the other, to the bit."""
         raise NotImplementedError
+
+    def levels(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Normalised images (B,c,H,W) -> what `spatial` gives, and maps (B,K,h,w) of each size on the way, fine first.
+
+        The last of them are what `spatial` gives, if that is maps.  ModelError for a network that does not show them.
+        """
+        found = f"a {type(self).__name__} does not show its maps of each size"
+        raise ModelError(found, where="network", fix="Take a convolutional network, such as tiny-conv or resnet18.")
 
     def normalise(self, x: Tensor) -> Tensor:
         """Centre and scale by the stored mean and deviation."""

@@ -42,15 +42,15 @@ def export(
     meta: classes (names), side, channels, temperature (None: 1), shorter (0), sha256 (''), as in net.json.
     images: real ones, uint8 or uint16 (N,side,side,channels), as `data.images.square` makes them; some 500 are good.
     The file: `images` (batch,side,side,channels) of that dtype -> `logits` (the net's own) and `probs` =
-    softmax(logits / temperature), float32 (batch,C).  Logits must agree to 1e-4, the class for every image.
+    softmax(logits / temperature), or a sigmoid each where the net tells tags, float32 (batch,C); of a segmenter also
+    `masks`, logits float32 (batch,C+1,side,side).  Logits must agree to 1e-4, the class for every image (a segmenter's
+    for every pixel where two classes are not nearer than that).
     -> images, largest_difference, bytes, parameters, opset, threads, latency_ms {median, low, high (quartiles), runs}.
     """
     whole = _whole(net, meta, images)
     content, opset = _convert(whole, images[:2], meta, opset)
     session = open_session(content, path)
-    expected, found = _torch_logits(whole, images), _onnx_logits(session, images)
-    difference = float(np.abs(expected - found).max())
-    changed = int((expected.argmax(1) != found.argmax(1)).sum())
+    difference, changed = _compared(whole, session, images)
     if not difference <= TOLERANCE or changed:
         raise ModelError(
             f"the exported net differs: logits by up to {difference:.2g} (allowed {TOLERANCE:.0e}), "
@@ -69,7 +69,7 @@ def export(
 
 
 def _whole(net: Net, meta: Mapping[str, Any], images: np.ndarray) -> nn.Module:
-    """Pixels -> (logits, probs), on a float32 copy of the net in eval mode."""
+    """Pixels -> (logits, probs), or (logits, probs, masks), on a float32 copy of the net in eval mode."""
     import torch
     from torch import nn
 
@@ -81,15 +81,18 @@ def _whole(net: Net, meta: Mapping[str, Any], images: np.ndarray) -> nn.Module:
         found = f"images of type {images.dtype}, not uint8 or uint16"
         raise ModelError(found, where="export", fix="Give pixels as they are stored.")
     largest, temperature = float(np.iinfo(images.dtype).max), meta.get("temperature") or 1.0
+    one = meta.get("tells", "class") == "class"
 
     class Whole(nn.Module):
         def __init__(self, net: nn.Module) -> None:
             super().__init__()
             self.net = net
 
-        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            logits = self.net(images.to(torch.float32).permute(0, 3, 1, 2) / largest).logits
-            return logits, (logits / temperature).softmax(1)
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            out = self.net(images.to(torch.float32).permute(0, 3, 1, 2) / largest)
+            soft = out.logits / temperature
+            probs = soft.softmax(1) if one else soft.sigmoid()
+            return (out.logits, probs) if out.masks is None else (out.logits, probs, out.masks)
 
     ours = copy.deepcopy(net).float().cpu().to(memory_format=torch.contiguous_format)
     return Whole(ours).eval().requires_grad_(False)
@@ -105,10 +108,12 @@ def _convert(whole: nn.Module, images: np.ndarray, meta: Mapping[str, Any], opse
     import torch
 
     example = torch.from_numpy(np.repeat(images[:1], 2, axis=0))  # a batch of one would be taken for a constant
+    with torch.no_grad():
+        names = ["logits", "probs", "masks"][: len(whole(example))]
     try:
         with _quiet():
             program = torch.onnx.export(
-                whole, (example,), dynamo=True, input_names=["images"], output_names=["logits", "probs"],
+                whole, (example,), dynamo=True, input_names=["images"], output_names=names,
                 dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}}, opset_version=opset, verbose=False,
             )  # fmt: skip
             assert program is not None
@@ -174,17 +179,21 @@ def open_session(model: bytes, where: object, threads: int = 1) -> Any:
         raise ModelError(f"not a whole ONNX file: {why}", where=where, fix="Copy or export it again.") from None
 
 
-def _torch_logits(whole: nn.Module, images: np.ndarray) -> np.ndarray:
+def _compared(whole: nn.Module, session: Any, images: np.ndarray) -> tuple[float, int]:
+    """The largest difference of any logit, and for how many images another class is the largest (a segmenter: 0)."""
     import torch
 
-    with torch.no_grad():
-        parts = [whole(torch.from_numpy(images[i : i + 64]))[0].numpy() for i in range(0, len(images), 64)]
-    return np.concatenate(parts)
-
-
-def _onnx_logits(session: Any, images: np.ndarray) -> np.ndarray:
-    parts = [session.run(["logits"], {"images": images[i : i + 64]})[0] for i in range(0, len(images), 64)]
-    return np.concatenate(parts)
+    names, difference, changed = [o.name for o in session.get_outputs()], 0.0, 0
+    for start in range(0, len(images), 64):
+        some = images[start : start + 64]
+        with torch.no_grad():
+            ours = dict(zip(names, (part.numpy() for part in whole(torch.from_numpy(some))), strict=True))
+        theirs = dict(zip(names, session.run(names, {"images": some}), strict=True))
+        gaps = [float(np.abs(ours[name] - theirs[name]).max()) for name in names if name != "probs"]
+        difference = max(difference, *gaps) if np.isfinite(gaps).all() else float("nan")
+        if "masks" not in names:
+            changed += int((ours["logits"].argmax(1) != theirs["logits"].argmax(1)).sum())
+    return difference, changed
 
 
 def latency(session: Any, image: np.ndarray, runs: int = 200) -> dict[str, float]:

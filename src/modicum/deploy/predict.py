@@ -14,6 +14,7 @@ from modicum.core.form import SIZES
 from modicum.data.images import decode, resize, square
 from modicum.deploy.export import FORMAT, open_session
 from modicum.deploy.seal import opened
+from modicum.functional.drafts import class_map
 from modicum.runs.run import Run
 
 Image = Path | str | np.ndarray
@@ -101,8 +102,8 @@ class OnnxModel:
     """A file that `deploy.export` wrote.
 
     classes: names in the order of probs.  side, channels, dtype: of the images the net takes.  temperature: None where
-    not calibrated.  net: sha256 of the weights it was exported from.  threads: that onnxruntime may use.  ModelError
-    for a file that is missing, damaged or not ours (see `deploy.seal`).
+    not calibrated.  segments: whether it has masks.  net: sha256 of the weights it was exported from.  threads: that
+    onnxruntime may use.  ModelError for a file that is missing, damaged or not ours (see `deploy.seal`).
     """
 
     def __init__(self, path: Path | str, threads: int = 1) -> None:
@@ -125,7 +126,10 @@ class OnnxModel:
         except (ValueError, TypeError, RuntimeError):  # a name that is no text
             ends = []
         answers = [(name, "tensor(float)", len(self.classes)) for name in ("logits", "probs")]
-        if ends != [("images", f"tensor({self.dtype})", self.side, self.side, self.channels), *answers]:
+        pixels = ("masks", "tensor(float)", len(self.classes) + 1, self.side, self.side)
+        told = [("images", f"tensor({self.dtype})", self.side, self.side, self.channels), *answers]
+        self.segments = ends == [*told, pixels]
+        if ends != told and not self.segments:
             raise ModelError("its inputs and outputs are not those it names", where=path, fix=_AGAIN)
 
     def fit(self, array: np.ndarray) -> np.ndarray:
@@ -155,6 +159,30 @@ class OnnxModel:
             found = f"the network answers {len(images)} images with numbers of shape {probs.shape}"
             raise ModelError(found, where=self.path, fix=_AGAIN)
         return logits, probs
+
+    def refuse_plain(self) -> None:
+        """ModelError where the network says nothing of pixels."""
+        if not self.segments:
+            fix = "Train with `--want masks`, and export that run."
+            raise ModelError("a network that says nothing of pixels", where=self.path, fix=fix)
+
+    def masks(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """The class map of each image (H,W,c), uint8 (H,W): 0 background, c + 1 class c.  ModelError where the network
+        says nothing of pixels.
+
+        One image at a time: a batch of logits a pixel is large.
+        """
+        self.refuse_plain()
+        for image in images:
+            fitted = np.ascontiguousarray(self.fit(image)[None])
+            try:
+                logits = self._session.run(["masks"], {"images": fitted})[0]
+            except Exception as error:  # onnxruntime's errors share no base class
+                why = " ".join(str(error).split())[:160]
+                raise ModelError(f"the network failed on an image: {why}", where=self.path, fix=_AGAIN) from None
+            if logits.shape != (1, len(self.classes) + 1, self.side, self.side) or not np.isfinite(logits).all():
+                raise ModelError("its masks are not numbers a pixel", where=self.path, fix=_AGAIN)
+            yield class_map(logits[0], image.shape[:2])
 
     def predict(self, images: Iterable[Image], batch: int = 64) -> Iterator[Prediction]:
         """Answers in the order of the images: paths, or arrays (H,W,c) whose id is their position.

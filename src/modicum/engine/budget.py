@@ -12,6 +12,7 @@ from modicum.core.method import Learn
 from modicum.core.recipe import Recipe
 from modicum.engine import choose, pace
 from modicum.engine.arms import Bench
+from modicum.engine.chain import learners
 from modicum.engine.request import Request
 
 
@@ -42,12 +43,14 @@ def budget(
             lambda: pace.race([loop(method, "32-true"), loop(method, "bf16-mixed")], clear=2.0).ratios[1],
         )
     bench.fabric = fabric(choices["precision"])
-    twin = choose.baseline() if asked.twins != "none" and config["method"] != choose.baseline() else ""
+    twins = asked.twins != "none" and config["want"] == "class" and config["method"] != choose.baseline()
+    twin = choose.baseline() if twins else ""
     against = [choose.compose(twin, {}, recipe, asked.preset)] if twin else []
     racing = [loop(one, choices["precision"]) for one in ([method] if stepping else []) + against]
     found = pace.race(racing) if racing else pace.Pace((), (), 0.0, 0)
     if asked.minutes and not asked.steps and racing:
-        recipe = recipe.but(steps=choose.budget(asked.minutes, found.seconds[0]))
+        share = asked.minutes / (len(learners(config["before"])) + 1)
+        recipe = recipe.but(steps=choose.budget(share, found.seconds[0]))
     config["recipe"], config["why"] = recipe.to_dict(), [*config["why"], said, *bench.notes]
     taken = choices["steps"] = recipe.steps if stepping else 0
     config["arms"] = [{"name": config["method"], "method": config["method"], "view": "weak", "steps": taken}]

@@ -20,11 +20,11 @@ from modicum.core.method import Learn
 from modicum.core.net import Net
 from modicum.core.plan import Chain, plan
 from modicum.core.recipe import Recipe, parse_call
+from modicum.core.search import gives
 from modicum.engine.look import counts
-from modicum.engine.request import Request
+from modicum.engine.request import GOALS, Request
 from modicum.nn import ranks
 
-WANT = Fact("class", net=True)
 LEARNED = Fact("features", net=True)  # a network that has learned something: what --weights and --pretrained give
 CAPPED = 64  # largest side for training from scratch on a processor
 PRETRAINED = 224
@@ -68,8 +68,19 @@ def _builds(method: str) -> bool:
     return any(LEARNED in (n if isinstance(n, tuple) else (n,)) for n in registry.card(method).needed)
 
 
-def chain(data: Dataset, traits: tuple[str, ...], method: str, steps: int = 0) -> Chain:
-    """The chain of methods from what the data have to a classifier; `method` overrules the last step.
+def goal(data: Dataset, asked: Request) -> str:
+    """What the network is to tell: as asked, else a class where any image has one, else masks, else tags."""
+    there = (k for k in ("class", "masks", "tags") if data.known(k).any() and k in (asked.have or GOALS))
+    return asked.want or next(there, "class")
+
+
+def enough(data: Dataset, want: str) -> bool:
+    """Whether there are labels enough for some to be held out for testing."""
+    return bool(data.counts().min() >= 10 if want == "class" else data.known(want).sum() >= 50)
+
+
+def chain(data: Dataset, traits: tuple[str, ...], method: str, steps: int = 0, want: str = "class") -> Chain:
+    """The chain of methods from what the data have to a network that tells `want`; `method` overrules the last step.
 
     steps: labels-only steps that the time allows (`steps_in`), which cards may need some of; 0 = not counted.
     One that builds on a network that has learned something is taken only where it is named: `early` has seen to one.
@@ -78,13 +89,36 @@ def chain(data: Dataset, traits: tuple[str, ...], method: str, steps: int = 0) -
     if method:
         have = (*have, LEARNED) if _builds(method) else have
         _learns(method)
-        cards = {n: c for n, c in cards.items() if n == method or c.role != "learn"}
+        last = Fact(want, net=True)
+        cards = {n: c for n, c in cards.items() if n == method or not _makes(c, last)}
     many = counts(data) | ({"step": steps} if steps else {})
-    return plan(have, WANT, cards, many, traits, evidence=registry.evidence()).chains[0]
+    return plan(have, Fact(want, net=True), cards, many, traits, evidence=registry.evidence()).chains[0]
 
 
-def why(found: Chain, traits: Mapping[str, str], asked: str = "") -> list[str]:
-    """The reasons for a chain, as sentences.  asked: the method a person named."""
+def _makes(card: Card, fact: Fact) -> bool:
+    return any(fact in gives(m) for m in card.made)
+
+
+def steps_of(found: Chain, via: Sequence[str]) -> list[str]:
+    """The chain's methods in order, those of `via` in the place of the planned ones of their roles.
+
+    SettingsError where a method of `via` has no place before the last one.
+    """
+    names = [s.name for s in found.steps if s.name != "predict"]
+    for text in via:
+        role = registry.card(parse_call(text)[0]).role
+        places = [i for i, n in enumerate(names[:-1]) if registry.card(parse_call(n)[0]).role == role]
+        if not places:
+            before = ", ".join(names[:-1]) or "none"
+            fix = f"The steps before {names[-1]} are: {before}.  A step is replaced by a method of its role."
+            raise SettingsError(f"no step before the last has the role {role}", where=f"--via {text}", fix=fix)
+        names[places[0]] = text
+    return names
+
+
+def why(found: Chain, traits: Mapping[str, str], asked: str = "", via: Sequence[str] = ()) -> list[str]:
+    """The reasons for a chain, as sentences.  asked, via: methods that a person named."""
+    given = {registry.card(parse_call(text)[0]).role: text for text in via}
     said = [
         f"The {'images' if trait in ('tiny', 'ood') else 'labels'} are {trait}: {numbers}"
         for trait, numbers in traits.items()
@@ -93,8 +127,9 @@ def why(found: Chain, traits: Mapping[str, str], asked: str = "") -> list[str]:
         card = registry.cards().get(step.name)
         if card is None:
             continue
-        if step.name == asked:
-            said.append(f"{card.title}, as asked.")
+        if step.name == asked or (card.role in given and step is not found.steps[-1]):
+            named = registry.card(parse_call(given.get(card.role, asked) if step.name != asked else asked)[0])
+            said.append(f"{named.title}, as asked.")
             continue
         suited = [t for t in card.suits if t in traits]
         reason = f"it suits labels that are {' and '.join(suited)}" if suited else "its needs are met"
@@ -108,8 +143,8 @@ def why(found: Chain, traits: Mapping[str, str], asked: str = "") -> list[str]:
 
 
 def baseline() -> str:
-    """The labels-only method: the cheapest learn card for images with labels that no other method is a case of."""
-    fits = {n: c for n, c in registry.cards("learn").items() if WANT in c.made and _labels_only(c)}
+    """The labels-only classifier: the cheapest learn card for images with labels that no other is a case of."""
+    fits = {n: c for n, c in registry.cards("learn").items() if Fact("class", net=True) in c.made and _labels_only(c)}
     return min(fits, key=lambda n: (fits[n].cost, n))
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,14 +17,14 @@ from modicum.core.disk import whole
 from modicum.core.errors import ModelError
 from modicum.core.net import Net
 from modicum.core.space import writing
+from modicum.data.masks import Painter, squeezed
 from modicum.data.vault import Vault
 from modicum.engine.arms import Bench
+from modicum.engine.explain import kept
 from modicum.engine.folds import Unseen
 from modicum.engine.keep import decide
 from modicum.engine.loop import logits_of
-from modicum.evaluate import baselines, calibration
-from modicum.evaluate.calibration import softmax
-from modicum.evaluate.evaluate import evaluate
+from modicum.engine.tasks import TASKS, Said, predicted
 from modicum.models import files
 from modicum.report.page import build
 from modicum.runs.run import Run
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 PARITY = 500  # real images the ONNX file is compared on
 MAPS = 12
+DRAWN = 192  # largest side of the class maps that the page shows
 GROUP = 8192  # rows of a row group of predictions.parquet
-SIMPLE = 5000  # labelled images at most that the nearest mean is taken of
 PREDICTIONS = pa.schema(
     [
         ("row", pa.int32()), ("id", pa.string()), ("split", pa.string()), ("cls", pa.int32()), ("pred", pa.int32()),
@@ -44,47 +44,33 @@ PREDICTIONS = pa.schema(
 )  # fmt: skip
 
 
-class Said(NamedTuple):
-    """What the net says of all images that can be read.  rows: int64 (R,).  sure: confidence, float32 (R,).
-
-    held: rows outside training, int64 (H,), and their logits, float32 (H,C): the others' are on disk alone.
-    """
-
-    rows: np.ndarray
-    sure: np.ndarray
-    held: np.ndarray
-    logits: np.ndarray
-
-    def of(self, rows: np.ndarray) -> np.ndarray:
-        """Logits (N,C) of rows among `held`."""
-        return self.logits[np.searchsorted(self.held, rows)]
-
-
 def finish(job: Job, bench: Bench, vault: Vault, nets: Mapping[str, Net], unseen: Unseen | None) -> None:
     """Everything after training; each stage writes its file, the page comes last.
 
     The arm that is kept is the one that predicts, is explained and exported.
     """
     run, begun = job.run, time.perf_counter()
+    task = TASKS[run.config["want"]]
     found = decide(run, bench, vault, nets, unseen)
     run.write("keep.json", found)
     job.listen.say(found["sentence"])
     main = found["kept"]
-    said = _predictions(run, bench, nets[main], main)
-    whole = unseen is not None and unseen.whole and main in unseen.logits
-    held = calibration.temperature(
-        *((unseen.logits[main], unseen.cls) if unseen and whole else _held_out(bench, vault, said))
-    )
+    said = _predictions(run, bench, nets[main], main, task.probs)
+    held = task.calibrate(bench, vault, said, main, unseen)
     with writing(run.folder, "the network", also=(SafetensorError,)):
         net_meta = files.save(
             nets[main], run.folder, classes=bench.data.names, temperature=held.value if held.fitted else None,
-            shorter=bench.pixels.side,
+            shorter=bench.pixels.side, tells=task.kind,
         )  # fmt: skip
-    _measure(job, bench, vault, nets, main, said, held)
+    measured = task.measure(bench, vault, nets, main, run.config["method"], said, held)
+    run.write("evaluation.json", {**measured, "vault": vault.openings})
     job.stage("measure", begun)
     begun = time.perf_counter()
+    some = _picked(bench, said)
+    if task.kind == "masks":
+        _masks(run, bench, nets[main], vault, some)
     try:
-        _maps(run, bench, nets[main], said)
+        _maps(run, bench, nets[main], some, net_meta)
     except ModelError as error:
         job.listen.say(f"No maps: {error.found}")
     job.stage("explain", begun)
@@ -98,7 +84,9 @@ def finish(job: Job, bench: Bench, vault: Vault, nets: Mapping[str, Net], unseen
     job.stage("report", begun)
 
 
-def _predictions(run: Run, bench: Bench, net: Net, arm: str) -> Said:
+def _predictions(
+    run: Run, bench: Bench, net: Net, arm: str, likely: Callable[[np.ndarray], np.ndarray]
+) -> Said:
     """predictions.parquet, row group by row group; memory is that of one.  It notes which weights said this."""
     about = PREDICTIONS.with_metadata({"net": form.read(run / "arms" / arm / "net.json")["sha256"]})
     rows = np.flatnonzero(bench.pixels.good)
@@ -110,7 +98,7 @@ def _predictions(run: Run, bench: Bench, net: Net, arm: str) -> Said:
             for start in range(0, len(rows), GROUP):
                 some = rows[start : start + GROUP]
                 found = logits_of(net, feed, some, bench.fabric)
-                probs = softmax(found)
+                probs = likely(found)
                 out.write_table(_group(bench.data, some, probs, found))
                 sure[start : start + GROUP] = probs.max(1)
                 mine = ~bench.pool[some]
@@ -128,76 +116,32 @@ def _group(data: Dataset, rows: np.ndarray, probs: np.ndarray, logits: np.ndarra
     return pa.table([c.cast(f.type) for c, f in zip(columns, PREDICTIONS, strict=True)], schema=PREDICTIONS)
 
 
-def _held_out(bench: Bench, vault: Vault, said: Said) -> tuple[np.ndarray, np.ndarray]:
-    """Logits and classes of labelled images held out of training, for the temperature; none where there are none."""
-    rows = said.held[bench.data.of_split("val")[said.held]]
-    truth = vault.open("temperature from held-out labels")[rows] if len(rows) else np.empty(0, np.int64)
-    return said.of(rows), truth
-
-
-def _measure(
-    job: Job,
-    bench: Bench,
-    vault: Vault,
-    nets: Mapping[str, Net],
-    main: str,
-    said: Said,
-    held: calibration.Temperature,
-) -> None:
-    """evaluation.json, from labels that training never saw."""
-    run, data, method = job.run, bench.data, job.run.config["method"]
-    test = said.held[data.of_split("test")[said.held]]
-    truth = vault.open("evaluation on the test split")[test] if len(test) else np.empty(0, np.int64)
-    test, truth = test[truth >= 0], truth[truth >= 0]
-    feed = bench.feed({})
-    arms = {
-        name: softmax(logits_of(net, feed, test, bench.fabric))
-        for name, net in nets.items()
-        if name != main and len(test)
-    }
-    arms = {main: softmax(said.of(test)), **arms}
-    seen, group = np.flatnonzero(bench.pool & (data.cls >= 0) & bench.pixels.good), data.columns["together"]
-    simple = _baselines(bench, seen, test) if len(test) and len(seen) else {}
-    found = evaluate(
-        arms if len(test) else {main: np.empty((0, len(data.names)))}, truth, data.names, main=main, calibrated=held,
-        baselines=simple, rows=test, labels_from="the test split; training never saw these labels",
-        twins=None if main == method else [method],
-        copied=np.isin(group[test], group[bench.pool & (group >= 0)]),
-    )  # fmt: skip
-    run.write("evaluation.json", {**found, "vault": vault.openings})
-
-
-def _baselines(bench: Bench, seen: np.ndarray, test: np.ndarray) -> dict[str, np.ndarray]:
-    classes, cls = len(bench.data.names), bench.data.cls
-    few = seen[:: max(1, -(-len(seen) // SIMPLE))]
-
-    def features(some: np.ndarray) -> np.ndarray:
-        parts = (p["plain"].permute(0, 2, 3, 1).cpu().numpy() for p in bench.feed({}).sweep(some, 64))
-        return np.concatenate([baselines.reduced((255 * part).astype(np.uint8)) for part in parts])
-
-    return {
-        "majority": baselines.majority(cls[seen], classes, len(test)),
-        "nearest-centroid": baselines.nearest_centroid(features(few), cls[few], features(test), classes),
-    }
-
-
-def _maps(run: Run, bench: Bench, net: Net, said: Said) -> None:
-    """maps.npz: where the network looks on a few images, half of them its least certain ones."""
-    from modicum.nn.capture import explain
-
-    rows = said.rows
-    test = bench.data.of_split("test")[rows]
-    some = np.flatnonzero(test) if test.any() else np.arange(len(rows))
+def _picked(bench: Bench, said: Said) -> np.ndarray:
+    """A few rows for pictures, of the test split if there is one, half of them the least certain ones."""
+    test = bench.data.of_split("test")[said.rows]
+    some = np.flatnonzero(test) if test.any() else np.arange(len(said.rows))
     order = some[np.argsort(said.sure[some], kind="stable")]
-    picked = np.unique(
-        np.r_[order[: MAPS // 2], order[:: max(1, len(order) // (MAPS - MAPS // 2))][-(MAPS - MAPS // 2) :]]
-    )
-    part = next(bench.feed({}).sweep(rows[picked], len(picked)))
-    found = explain(net, part["plain"])
-    name = next(iter(found.maps))
-    targets, maps = found.targets[:, 0].cpu().numpy(), found.maps[name][:, 0].float().cpu().numpy()
+    even = order[:: max(1, len(order) // (MAPS - MAPS // 2))][-(MAPS - MAPS // 2) :]
+    return said.rows[np.unique(np.r_[order[: MAPS // 2], even])]
+
+
+def _masks(run: Run, bench: Bench, net: Net, vault: Vault, rows: np.ndarray) -> None:
+    """masks.npz: what the network says of the pixels of a few images, and what people drew, squeezed to one size."""
+    painter, some = Painter(vault.reveal(bench.data, "pictures of masks for the page")), rows.tolist()
+    both = {"said": list(predicted(bench, net, some)), "true": [painter.whole(r) for r in some]}
+    side = min(DRAWN, max(max(m.shape) for m in both["said"]))
+    said, true = (np.stack([squeezed(m, side) for m in both[name]]) for name in ("said", "true"))
+    with writing(run / "masks.npz"), whole(run / "masks.npz") as making, making.open("wb") as file:
+        np.savez_compressed(file, rows=rows, said=said, true=true)
+
+
+def _maps(run: Run, bench: Bench, net: Net, rows: np.ndarray, meta: Mapping[str, Any]) -> None:
+    """maps.npz and maps.json: where the network looks on a few images, in pictures and in words."""
+    part = next(bench.feed({}).sweep(rows, len(rows)))
+    targets, maps, page = kept(net, part["plain"], bench.data.names, meta)
     with writing(run / "maps.npz"), whole(run / "maps.npz") as making, making.open("wb") as file:
-        np.savez(file, rows=rows[picked], targets=targets, maps=maps)
+        np.savez(file, rows=rows, targets=targets, maps=maps)
+    run.write("maps.json", page)
 
 
 def _export(job: Job, bench: Bench, net: Net, meta: Mapping[str, Any], rows: np.ndarray) -> None:

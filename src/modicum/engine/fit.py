@@ -16,8 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 import modicum
-from modicum.core import registry
-from modicum.core.dataset import HUMAN, Dataset, Table
+from modicum.core.dataset import Dataset
 from modicum.core.disk import whole_folder
 from modicum.core.errors import DataError, RunError
 from modicum.core.method import Learn
@@ -31,7 +30,7 @@ from modicum.data.scan import scan, traits_of
 from modicum.data.split import carve, few
 from modicum.data.vault import Vault, hide
 from modicum.data.views import way
-from modicum.engine import choose, finish, keep, launch
+from modicum.engine import chain, choose, finish, keep, launch
 from modicum.engine.arms import Bench, train
 from modicum.engine.budget import budget
 from modicum.engine.folds import Unseen, out_of_fold
@@ -177,14 +176,16 @@ def _prepare(job: Job, given: Dataset | None) -> tuple[Dataset, Vault, Pixels]:
 
 
 def _splits(data: Dataset, asked: Request) -> Dataset:
-    """A test split where there is none and labels allow it (10 a class or more), one for calibration (50 a class).
+    """A test split where there is none and labels allow it (10 a class or more; 50 images with tags or masks), one for
+    calibration (50 a class).
 
     Near-duplicates and members of a group stay on one side of what is carved here.
     """
     names, together = data.field("split").astype(object), data.columns["together"]
-    free = np.isin(names, ("", "train"))
-    if "test" not in set(names) and asked.test and len(data.names) and data.counts().min() >= 10:
-        data = carve(data, "test", asked.test, free, asked.seed, together)
+    free, want = np.isin(names, ("", "train")), choose.goal(data, asked)
+    if "test" not in set(names) and asked.test and len(data.names) and choose.enough(data, want):
+        known = free if want == "class" else free & data.known(want)
+        data = carve(data, "test", asked.test, known, asked.seed, together)
     else:
         names[free] = "train"
         data = data.with_images(split=names)
@@ -202,13 +203,16 @@ def _hidden(data: Dataset, asked: Request) -> tuple[Dataset, Vault]:
     rows = np.flatnonzero((names == "train") & data.known("class"))
     if asked.labels:
         rows = few(data, per_class=asked.labels, seed=asked.seed, rows="split:train")
-    return hide(data, rows)
+    kinds = asked.have or None
+    if kinds and "class" not in kinds:
+        rows = rows[:0]
+    return hide(data, rows, kinds, np.flatnonzero(np.isin(names, ("test", "val"))))
 
 
 def _train_all(job: Job, visible: Dataset, vault: Vault, pixels: Pixels, devices: int, cluster: str) -> None:
     """Choose, train every arm, and finish."""
-    new = not (job.run / "config.json").exists()
-    config = _choose(job, visible, pixels) if new else job.run.config
+    config = job.run.config if (job.run / "config.json").exists() else _choose(job, visible, pixels)
+    new = not config["arms"]
     if devices > 1 or cluster:
         launch.train(job.run, config, devices, cluster, job.listen)
         new, config = False, job.run.config
@@ -227,9 +231,13 @@ def trained(
 
     run, asked, choices = job.run, job.asked, config["choices"]
     began = time.perf_counter()
-    visible = _labelled(visible, config["before"])
     fabric = _fabric(lightning, choices)
-    bench = _bench(job, visible, pixels, choices, fabric)
+    bench, metrics, nets = _bench(job, visible, pixels, choices, fabric), Metrics(run / "metrics.jsonl"), {}
+    if new and chain.learners(config["before"]) and "before" not in choices:
+        chain.plan(bench, config, asked)
+        run.write("config.json", config)
+        ranks.wait()
+    bench.data = chain.labelled(job, bench, config, metrics)
     recipe = Recipe.of(config["recipe"])
     method = choose.compose(config["method"], config["settings"], recipe, asked.preset)
     if new:
@@ -246,7 +254,7 @@ def trained(
     job.stage("choose", began)
     for text in config["why"]:
         job.listen.say(text)
-    bench.every, metrics, nets = asked.checkpoint, Metrics(run / "metrics.jsonl"), {}
+    bench.every = asked.checkpoint
     unseen = _unseen(job, bench, config, metrics) if choices["folds"] else None
     for name, (one, its) in _arms(config, asked).items():
         begun = time.perf_counter()
@@ -284,6 +292,7 @@ def _choose(job: Job, data: Dataset, pixels: Pixels) -> dict[str, Any]:
     import torch
 
     asked = job.asked
+    want = choose.goal(data, asked)
     if not len(data.names):
         fix = "Put some images into one folder per class, or add labels.csv with columns image,class."
         raise DataError("no image has a class", where=asked.data, fix=fix)
@@ -298,36 +307,28 @@ def _choose(job: Job, data: Dataset, pixels: Pixels) -> dict[str, Any]:
 
     net = asked.net or choose.origin(asked)[0] or default_name(side, pixels.channels, asked.pretrained)
     steps = choose.steps_in(asked, net, len(data.names), pixels.channels, side)
-    found = choose.chain(data.take(rows), tuple(traits), asked.method, steps)
-    names = [s.name for s in found.steps if s.name != "predict"]
+    found = choose.chain(data.take(rows), tuple(traits), asked.method, steps, want)
+    names = choose.steps_of(found, asked.via)
     flip = pixels.channels == 3 if asked.flip == "auto" else asked.flip == "yes"
     recipe = choose.recipe_of(names[-1], asked, side, flip)
     start = "published weights" if asked.pretrained else asked.weights or "random weights"
     return {
-        "format": FORMAT, "modicum": modicum.__version__, "request": asked.to_dict(), "method": names[-1],
-        "before": names[:-1], "settings": choose.settings_of(names[-1], asked), "recipe": recipe.to_dict(),
-        "wraps": list(recipe.wraps), "seed": asked.seed,
+        "format": FORMAT, "modicum": modicum.__version__, "request": asked.to_dict(), "want": want,
+        "method": names[-1], "before": names[:-1], "settings": choose.settings_of(names[-1], asked),
+        "recipe": recipe.to_dict(), "wraps": list(recipe.wraps), "seed": asked.seed,
         "choices": {
             "net": net, "side": side, "channels": pixels.channels, "cache": pixels.side, "pixels": pixels.home.name,
             "flip": flip, "start": start,
             "device": choose.device_of(asked), "precision": "32-true", "threads": torch.get_num_threads(),
             "augment": way(side), "layout": "", "twins": asked.twins,
+            "judge": "", "unjudged": "", "folds": 0, "share": 1.0,
         },
         "data": {
             "root": data.root or asked.data, "version": data.version, "classes": list(data.names), "images": len(data),
             "counts": [int(c) for c in data.counts()],
         },
-        "why": choose.why(found, traits, asked.method), "arms": [],
+        "why": choose.why(found, traits, asked.method, asked.via), "arms": [],
     }  # fmt: skip
-
-
-def _labelled(data: Dataset, before: list[str]) -> Dataset:
-    """The data after the label steps of the chain."""
-    for name in before:
-        method = registry.make(name)
-        if method.card.role == "label":
-            data = (data + method.label(Table(data, np.arange(len(data))))).resolve((HUMAN,))
-    return data
 
 
 def _fabric(lightning: Any, choices: Mapping[str, Any]) -> Any:

@@ -101,7 +101,7 @@ def loopback() -> str:
 def train(run: Run, config: dict[str, Any], world: int, cluster: str, listen: Any) -> None:
     """Train a run by `world` processes, here or on a cluster; the folder then holds config.json and every network."""
     order = {
-        "run": str(run.folder.resolve()), "config": config, "new": not (run / "config.json").exists(),
+        "run": str(run.folder.resolve()), "config": config, "new": not config["arms"],
         "version": modicum.__version__, "home": str(Path.cwd()),
     }  # fmt: skip
     if cluster:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from modicum.core.errors import SettingsError
+from modicum.core.errors import SettingsError, did_you_mean
+from modicum.core.kinds import KINDS
 from modicum.core.settings import Settings, knob
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+GOALS = ("class", "tags", "masks")
 CLASHES = (
     ("steps", "minutes", "Give the one you mean: minutes are turned into steps."),
     ("pretrained", "weights", "Give one: --weights starts from a file, --pretrained from what was published."),
@@ -24,7 +26,12 @@ class Request(Settings):
     """
 
     data: str = knob("", doc="folder, table or file of images, or sample:digits")
+    want: str = knob(
+        "", doc="what the network is to tell; '' = class where known, else masks, else tags", choices=("", *GOALS)
+    )
+    have: tuple[str, ...] = knob((), doc="kinds of labels to learn from, such as tags; () = all there are")
     method: str = knob("", doc="learn method; '' = chosen by cards and measured traits")
+    via: tuple[str, ...] = knob((), doc="methods for steps before the last, each for the planned one of its role")
     settings: Mapping[str, str] = field(default_factory=dict)
     recipe: Mapping[str, str] = field(default_factory=dict)
     preset: str = knob("small", doc="settings and recipe to start from", choices=("small", "paper"))
@@ -71,6 +78,9 @@ class Request(Settings):
         for one, other, fix in CLASHES:
             if getattr(self, one) and getattr(self, other):
                 raise SettingsError(f"--{one} and --{other} contradict each other", where="fit", fix=fix)
+        for kind in self.have:
+            if kind not in KINDS:
+                raise SettingsError(f"{kind!r} is no kind of label", where="--have", fix=did_you_mean(kind, KINDS))
         if self.folds == 1:
             fix = "Give 0 for none, or 2 to 20."
             raise SettingsError("one fold would hold out all labels at once", where="--folds", fix=fix)

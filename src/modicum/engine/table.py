@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,12 @@ class Finished:
         """The images of the run, from the cache (built again where it is gone)."""
         return images_of(self.run, self.data)
 
+    @functools.cached_property
+    def image(self) -> Callable[[int], np.ndarray]:
+        """A row -> its image (h,w,c), of one opening of the pixels, at the first call."""
+        opened = functools.cache(self.pixels)
+        return lambda row: opened().image(row)
+
     def table(self, expression: str = "all") -> Table:
         """Rows of the run that could be read, with `logits` (R,C) from predictions.parquet."""
         file = self.run / "predictions.parquet"
@@ -72,7 +80,7 @@ class Finished:
             fix = "Restore the file, or train again with another --out."
             raise RunError(f"missing or damaged: {why}", where=file, fix=fix) from None
         chosen = np.isin(rows, self.data.rows(expression))
-        return Table(self.data, rows[chosen], {"logits": logits[chosen]})
+        return Table(self.data, rows[chosen], {"logits": logits[chosen]}, self.image)
 
     def _fits(self, rows: np.ndarray, ids: np.ndarray, logits: np.ndarray) -> bool:
         """Whether logits (R,C) of rows (R,) with these ids are of this data, each row once."""
@@ -89,7 +97,7 @@ class Finished:
                 out.append(
                     self.net.body(self.batch([pixels.image(int(r)) for r in table.rows[start : start + size]])).numpy()
                 )
-        return Table(table.data, table.rows, {**table.columns, "features": np.concatenate(out)})
+        return replace(table, columns={**table.columns, "features": np.concatenate(out)})
 
     def with_maps(self, table: Table, size: int = 64) -> Table:
         """The table with `maps` (R,C,h,w): where what speaks for each class lies, by the usual explain method."""
@@ -100,14 +108,20 @@ class Finished:
             x = self.batch([pixels.image(int(r)) for r in table.rows[start : start + size]])
             found = explain(self.net, x, every.expand(len(x), -1), output="positive")
             out.append(next(iter(found.maps.values())).numpy())
-        return Table(table.data, table.rows, {**table.columns, "maps": np.concatenate(out)})
+        return replace(table, columns={**table.columns, "maps": np.concatenate(out)})
 
     def batch(self, images: list[np.ndarray]) -> torch.Tensor:
         """Images (h,w,c) of any size as the network's input (B,c,S,S) in [0,1]."""
-        side, channels = int(self.meta["side"]), int(self.meta["channels"])
-        if not images:
+        return self.tensor([self.fitted(i) for i in images])
+
+    def fitted(self, image: np.ndarray) -> np.ndarray:
+        """An image (h,w,c) of any size as (S,S,c), of the network's side and channels; dtype kept."""
+        meta = self.meta
+        return square(resize(image, int(meta.get("shorter") or 0)), int(meta["side"]), int(meta["channels"]))
+
+    def tensor(self, fitted: list[np.ndarray]) -> torch.Tensor:
+        """What `fitted` gave, uint8 or uint16, as (B,c,S,S) in [0,1]."""
+        if not fitted:
             raise DataError("no image to look at", where="explain", fix="Give image files, or folders of them.")
-        shorter = int(self.meta.get("shorter") or 0)
-        done = [square(resize(i, shorter) if shorter else i, side, channels) for i in images]
-        x = np.stack([d.astype(np.float32) / (65535 if d.dtype == np.uint16 else 255) for d in done])
+        x = np.stack([d.astype(np.float32) / (65535 if d.dtype == np.uint16 else 255) for d in fitted])
         return torch.from_numpy(x).permute(0, 3, 1, 2)

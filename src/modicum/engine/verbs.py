@@ -1,9 +1,9 @@
-"""The verbs after `fit`, each a function of a run: explain, label, score, select, evaluate, export, report."""
+"""The verbs after `fit`, each a function of a run: label, score, select, evaluate, export, report."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -12,104 +12,20 @@ from modicum.core.dataset import Dataset, Table
 from modicum.core.errors import DataError, NeedsError, did_you_mean
 from modicum.core.kinds import Fact
 from modicum.core.space import writing
-from modicum.data.images import decode
-from modicum.data.names import safe
 from modicum.data.read import read
 from modicum.engine.table import Finished
 
-if TYPE_CHECKING:
-    from modicum.nn.capture import Maps
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
-
-
-class Explained(NamedTuple):
-    """files: one picture an image.  classes: explained, by name.  warnings: sentences.  faults: (file, reason)."""
-
-    files: list[Path]
-    classes: list[str]
-    warnings: list[str]
-    faults: list[tuple[str, str]]
-
-
-def images_in(places: list[str | Path]) -> list[Path]:
-    """Image files among files and folders, in order; DataError for a place that is not there or holds none."""
-    out: list[Path] = []
-    for place in map(Path, places):
-        if not place.exists():
-            raise DataError("there is no such file or folder", where=place, fix="Give image files, or folders of them.")
-        out += sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES) if place.is_dir() else [place]
-    if not out:
-        raise DataError(
-            "no image found",
-            where=", ".join(map(str, places)),
-            fix=f"Files with these endings are read: {' '.join(SUFFIXES)}.",
-        )
-    return out
-
-
-def explain(
-    model: Any, images: Any, targets: Any = None, methods: Any = None, layers: Any = None, **given: Any
-) -> Maps:
-    """Where a network looks, as tensors: `maps[method, layer]` (B,T,h,w), `scores`, `warnings`.
-
-    model: any torch module, with images (B,c,H,W) as it wants them; or the folder of a run, with image files or folders
-    of them (or such a tensor, in [0,1]).  targets, methods, layers and what else may be given: see
-    `modicum.nn.capture.explain`.  An image that cannot be read is an error here.
-    """
-    from modicum.nn.capture import explain as capture
-
-    if isinstance(model, str | Path):
-        done = Finished.open(model)
-        model = done.net
-        if isinstance(images, str | Path | list | tuple):
-            places = [images] if isinstance(images, str | Path) else list(images)
-            images = done.batch([decode(path) for path in images_in(places)])
-    return capture(model, images, targets, methods, layers, **given)
-
-
-def draw(
-    run: str | Path, images: list[str | Path], out: str | Path, method: str = "", target: str = "", layer: str = ""
-) -> Explained:
-    """Draw where a run's network looks: one PNG an image, the picture beside its map.
-
-    method: an explain method; '' = the usual one.  target: a class by name; '' = the most probable.  layer: by its
-    dotted name; '' = the usual one.
-    """
-    from modicum.nn.capture import explain as capture
-    from modicum.report.pictures import beside
-
-    done = Finished.open(run)
-    classes = list(done.meta["classes"])
-    if target and target not in classes:
-        raise DataError(f"no class {target!r}", where="explain", fix=did_you_mean(target, classes))
-    found, arrays, faults = [], [], []
-    for path in images_in(images):
-        try:
-            arrays.append(decode(path))
-            found.append(path)
-        except DataError as error:
-            faults.append((str(path), error.found))
-    if not arrays:
-        what = f"none of {len(faults)} images can be read; the first: {faults[0][0]}: {faults[0][1]}"
-        raise DataError(what, where="explain", fix="Give other image files, or folders of them.")
-    wanted = classes.index(target) if target else None
-    maps = capture(done.net, done.batch(arrays), wanted, method or None, layer or None)
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    written: list[Path] = []
-    drawn = next(iter(maps.maps.values()))[:, 0].numpy()
-    for path, array, heat in zip(found, arrays, drawn, strict=True):
-        name = folder / f"{len(written):04d}-{safe(path.stem)[:60]}.png"  # 255 bytes are allowed
-        name.write_bytes(beside(array, heat))
-        written.append(name)
-    return Explained(written, [classes[int(t)] for t in maps.targets[:, 0]], maps.warnings, faults)
-
 
 def filled(done: Finished, method: str, expression: str) -> Table:
-    """The table of a run with what a method's card needs."""
+    """The table of a run with what a method's card needs; NeedsError where that is another network."""
+    needs = [(n,) if isinstance(n, Fact) else n for n in registry.card(method).needed]
+    tells = done.meta["tells"]
+    for need in needs:
+        if all(f.net and f.kind != tells for f in need):
+            found = f"{method} needs a network that tells {need[0].kind}; that of this run tells {tells}"
+            raise NeedsError(found, where=done.run.folder, fix=f"Train one: `modicum fit DATA --want {need[0].kind}`.")
     table = done.table(expression)
-    wants = {f for need in registry.card(method).needed for f in ((need,) if isinstance(need, Fact) else need)}
+    wants = {f for need in needs for f in need}
     if any(f.kind == "maps" for f in wants):
         table = done.with_maps(table)
     return done.with_features(table) if any(f.kind == "features" or f.part == "features" for f in wants) else table

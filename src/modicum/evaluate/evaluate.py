@@ -2,7 +2,7 @@
 
 Every `[v, low, high]` is a value with its 95 % interval over test images; null where nothing can be said.
 {
-  "format": 1, "main": arm, "classes": [name],
+  "format": 1, "main": arm, "lead": the metric that the page begins with, "classes": [name],
   "test": {"images", "unlabelled" (left out), "counts" [C], "labels_from", "resamples", "stratified", "level", "seed"},
   "metrics": {metric: {"title", "higher" (is better), "doc"}},
   "arms": {arm: {"role": "main" | "twin" | "baseline" | "other", metric: [v, low, high] for each metric}},
@@ -35,10 +35,8 @@ import numpy as np
 from modicum.core.errors import DataError, did_you_mean
 from modicum.evaluate import metrics
 from modicum.evaluate.calibration import Temperature, reliability, soften
-from modicum.evaluate.intervals import LEVEL, Bootstrap, Interval, bootstrap, difference, paired
-
-WORDS = ("better", "worse", "not distinguishable", "not compared", "no test labels: nothing can be said")
-NOTHING = "There are no test labels, so nothing can be said about how good this model is."
+from modicum.evaluate.intervals import Bootstrap, Interval, bootstrap, difference, paired
+from modicum.evaluate.sheet import sheet
 
 
 def better_twin(
@@ -117,10 +115,6 @@ def _role(arm: str, main: str, twins: Sequence[str], baselines: Mapping[str, np.
     return "main" if arm == main else "twin" if arm in twins else "baseline" if arm in baselines else "other"
 
 
-def _about() -> dict[str, Any]:
-    return {name: {"title": m.title, "higher": m.higher, "doc": m.doc} for name, m in metrics.METRICS.items()}
-
-
 def _refuse(arms: Mapping[str, np.ndarray], main: str, shape: tuple[int, int]) -> None:
     if main not in arms:
         raise DataError(f"no arm {main!r}", where="evaluate(main=...)", fix=did_you_mean(main, arms))
@@ -158,17 +152,11 @@ def evaluate(
     _refuse(everyone, main, (len(cls), len(classes)))
     known = cls >= 0
     counts = np.bincount(cls[known], minlength=len(classes)).tolist()
-    out: dict[str, Any] = {
-        "format": 1, "main": main, "classes": list(classes),
-        "test": {
-            "images": int(known.sum()), "unlabelled": int((~known).sum()), "counts": counts,
-            "labels_from": labels_from, "resamples": resamples, "stratified": stratified, "level": LEVEL, "seed": seed,
-        },
-        "metrics": _about(), "arms": {}, "twin": None, "gain": None, "per_class": [], "confusion": [], "mistakes": None,
-        "copies": None,
-        "calibration": {"temperature": calibrated.to_dict() if calibrated else None, "curve": [], "after": None},
-        "verdict": {"word": WORDS[-1], "sentence": NOTHING},
-    }  # fmt: skip
+    out = sheet(
+        main, classes, "accuracy", metrics.METRICS, counts, images=int(known.sum()), unlabelled=int((~known).sum()),
+        labels_from=labels_from, resamples=resamples, stratified=stratified, seed=seed,
+    )  # fmt: skip
+    out["calibration"]["temperature"] = calibrated.to_dict() if calibrated else None
     if not known.any():
         return out
     chosen = [a for a in arms if a.startswith("twin-")] if twins is None else list(twins)

@@ -7,6 +7,7 @@ and every fault is a ModelError.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, cast
@@ -22,7 +23,10 @@ from modicum.core.space import writing
 from modicum.models import doors
 from modicum.models.weights import digest, not_finite, read_weights
 from modicum.nn.cosine import cosine_head
+from modicum.nn.detect import detecting
+from modicum.nn.peaks import peaked
 from modicum.nn.probe import neighbours_head, probe_head
+from modicum.nn.segment import segmenting
 from modicum.nn.stages import patched, placed
 from modicum.nn.sum import Sum
 
@@ -37,14 +41,22 @@ EDITS: dict[str, Callable[[Net, dict[str, Any]], Net]] = {
     ),
     "patches": lambda net, given: patched(net, given["grids"]),
     "places": lambda net, given: placed(net),
+    "peaks": lambda net, given: peaked(net),
+    "decoder": lambda net, given: segmenting(net, int(given["most"])),
+    "detector": lambda net, given: detecting(net, int(given["width"]), int(given["depth"])),
 }
 """Structural edits by name: (net, arguments) -> net, run on the meta device.  `spec["edits"]` lists {"edit", ...}."""
 
-_PART: dict[Any, Any] = {"door": str, "name": str, "args": {**SIZES, ...: int}, "edits": [{"edit": str, ...: object}]}
+TELLS = re.compile("class|tags|masks|boxes")
+"""What logits are about: one class (softmax), or any number of classes (a sigmoid each); in all, in a pixel, a box."""
+
+_PART: dict[Any, Any] = {
+    "door": str, "name": str, "args": {**SIZES, ...: (int, float)}, "edits": [{"edit": str, ...: object}],
+}  # fmt: skip
 _FORM: dict[Any, Any] = {
-    **_PART, "args": {**SIZES, ...: (int, [float])}, "parts": [_PART], "format": int, "classes": [form.LABEL],
+    **_PART, "args": {**SIZES, ...: (int, float, [float])}, "parts": [_PART], "format": int, "classes": [form.LABEL],
     "side": int, "channels": int, "shorter": range(SIZES["side"][-1] + 1), "temperature": (float, None),
-    "notes": [str], "sha256": str,
+    "tells": TELLS, "notes": [str], "sha256": str,
 }  # fmt: skip
 
 
@@ -52,7 +64,7 @@ class Meta(TypedDict):
     """Content of net.json.  classes: names, in the order of the logits.  temperature: None where not calibrated.
 
     shorter: the shorter side to which images were brought before being made `side` x `side`; 0: left as they were.
-    parts: the specs of a sum of networks; none for a single one.
+    parts: the specs of a sum of networks; none for a single one.  tells: see TELLS.
     """
 
     format: int
@@ -66,13 +78,15 @@ class Meta(TypedDict):
     channels: int
     shorter: int
     temperature: float | None
+    tells: str
     notes: list[str]
     sha256: str
 
 
 def save(
-    net: Net, folder: Path, *, classes: Sequence[str] = (), temperature: float | None = None, shorter: int = 0
-) -> Meta:
+    net: Net, folder: Path, *, classes: Sequence[str] = (), temperature: float | None = None, shorter: int = 0,
+    tells: str = "class",
+) -> Meta:  # fmt: skip
     """Write net.json and net.safetensors into a folder; each appears whole or not at all.  -> what net.json says.
 
     ModelError where the network could not be read back (`saveable`), or holds values that are not finite; RunError
@@ -94,7 +108,7 @@ def save(
         meta: Meta = {
             "format": FORMAT, "door": spec["door"], "name": spec["name"], "args": spec["args"], "edits": spec["edits"],
             "parts": spec.get("parts", []), "classes": list(classes), "side": spec["args"]["side"],
-            "channels": spec["args"]["channels"], "shorter": shorter, "temperature": temperature,
+            "channels": spec["args"]["channels"], "shorter": shorter, "temperature": temperature, "tells": tells,
             "notes": list(net.notes), "sha256": sha256,
         }  # fmt: skip
         page.write_text(json.dumps(meta, indent=1, ensure_ascii=False), encoding="utf-8")

@@ -12,8 +12,15 @@ from modicum.report.read import Run, part
 from modicum.report.sections import MOST_CLASSES, label, missing
 from modicum.report.text import between, decimal, known, percent, plain, signed
 
-SHARES = ("accuracy", "balanced_accuracy", "macro_f1", "ece")
+UNBOUND = ("nll", "brier")  # metrics that are no shares
 MOST_CELLS = 20
+COLUMNS = {"f1": "F1", "iou": "IoU"}
+DOCS = {
+    "precision": "Precision: how often the name is right when it is given.",
+    "recall": "Recall: how many of the class are found.",
+    "average_precision": "Average precision: the mean precision over all thresholds, weighed by the recall gained.",
+    "iou": "IoU: pixels that people and the model agree on, of all that either gives to the class.",
+}
 
 
 def styles(order: Sequence[str], roles: Mapping[str, str]) -> list[int]:
@@ -41,7 +48,8 @@ def quality(run: Run) -> dict[str, Any]:
     gain, twin = part(run.evaluation, "gain"), part(run.evaluation, "twin")
     colours = styles(order, {a: arms[a].get("role", "other") for a in order})
     return {
-        "chart": charts.whiskers([(label(a), arms[a]["accuracy"], s) for a, s in zip(order, colours)], "Accuracy"),
+        "lead": (title := part(about, run.lead).get("title", "Accuracy")),
+        "chart": charts.whiskers([(label(a), arms[a][run.lead], s) for a, s in zip(order, colours)], title),
         "metrics": [
             {"title": m["title"], "arrow": "↑" if m["higher"] else "↓", "doc": m["doc"]} for m in about.values()
         ],
@@ -99,29 +107,31 @@ def _notes(arm: str, twin: Mapping[str, Any], gain: Mapping[str, Any]) -> str:
 
 
 def _cell(metric: str, interval: Sequence[Any]) -> tuple[str, str]:
-    of = percent if metric in SHARES else decimal
+    of = decimal if metric in UNBOUND else percent
     return of(interval[0]), between(interval, of)
 
 
 def classes(run: Run) -> dict[str, Any]:
-    """Precision, recall and F1 of each class; the weakest first where there are too many to show."""
+    """What was measured of each class; the weakest first where there are too many to show."""
     rows = run.evaluation.get("per_class") or []
     if not rows:
         return missing(run, "Nothing was measured for each class.", "evaluate")
+    columns = [k for k in rows[0] if k not in ("class", "support")]
+    lead = "recall" if "recall" in columns else columns[0]
     if len(rows) > MOST_CLASSES:
-        rows = sorted(rows, key=lambda r: r["recall"][0] if known(r["recall"][0]) else 2)
+        rows = sorted(rows, key=lambda r: r[lead][0] if known(r[lead][0]) else 2)
     shown = [
         {
             "name": r["class"],
             "support": plain(r["support"]),
-            "share": r["recall"][0] or 0,
-            "cells": [
-                (percent(r[p][0], 0), between(r[p], lambda v: percent(v, 0))) for p in ("precision", "recall", "f1")
-            ],
+            "share": r[lead][0] or 0,
+            "cells": [(percent(r[p][0], 0), between(r[p], lambda v: percent(v, 0))) for p in columns],
         }
         for r in rows[:MOST_CLASSES]
     ]
-    return {"rows": shown, "more": len(rows) - len(shown)}
+    titles = [COLUMNS.get(c, c.replace("_", " ").capitalize()) for c in columns]
+    docs = " ".join(DOCS[c] for c in columns if c in DOCS)
+    return {"rows": shown, "more": len(rows) - len(shown), "columns": titles, "lead": columns.index(lead), "docs": docs}
 
 
 def confusion(run: Run) -> dict[str, Any]:

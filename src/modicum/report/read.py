@@ -24,6 +24,8 @@ SURE = 0.95
 @dataclass(frozen=True, eq=False)
 class Run:
     """name: of the folder.  predictions: column -> array (M,).  maps: rows (R,), targets (R,), maps (R,h,w).
+    looked: how those maps were made, and a sentence for each.
+    masks: rows (R,), class maps said and true, uint8 (R,h,w).
     parameters, bytes: of net.safetensors, 0 where it is not there.  damaged: sentences about files that could not be
     read."""
 
@@ -36,6 +38,8 @@ class Run:
     keep: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     maps: Mapping[str, np.ndarray] = field(default_factory=dict)
+    looked: Mapping[str, Any] = field(default_factory=dict)
+    masks: Mapping[str, np.ndarray] = field(default_factory=dict)
     export: Mapping[str, Any] = field(default_factory=dict)
     scan: Mapping[str, Any] = field(default_factory=dict)
     seconds: Mapping[str, Any] = field(default_factory=dict)
@@ -54,6 +58,11 @@ class Run:
             if isinstance(names, (list, tuple)) and names:
                 return tuple(str(n) for n in names)
         return ()
+
+    @property
+    def lead(self) -> str:
+        """The metric that the page begins with."""
+        return str(self.evaluation.get("lead") or "accuracy")
 
     @property
     def main(self) -> str:
@@ -118,6 +127,17 @@ def _maps(path: Path) -> dict[str, np.ndarray]:
     return out
 
 
+def _masks(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as file:
+        if sum(part.file_size for part in file.zip.infolist()) > 2**26:
+            raise ValueError("it unfolds to more than 64 MiB")
+        out = {name: file[name] for name in ("rows", "said", "true")}
+    maps = (out["said"], out["true"])
+    if any(m.dtype != np.uint8 or m.ndim != 3 or len(m) != len(out["rows"]) for m in maps):
+        raise ValueError("rows (R,), and class maps said and true, uint8 (R,h,w), do not fit together")
+    return out
+
+
 def _parameters(path: Path) -> tuple[int, int]:
     """Numbers in a safetensors file, read from its header, and its bytes."""
     with path.open("rb") as file:
@@ -138,6 +158,8 @@ _READERS = {
     "keep": ("keep.json", lambda path: _formed(path, "keep.json")),
     "evaluation": ("evaluation.json", lambda path: _formed(path, "evaluation.json")),
     "maps": ("maps.npz", _maps),
+    "looked": ("maps.json", lambda path: _formed(path, "maps.json")),
+    "masks": ("masks.npz", _masks),
     "export": ("export.json", _object),
     "scan": ("scan.json", _object),
     "seconds": ("seconds.json", _object),

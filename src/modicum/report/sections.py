@@ -41,15 +41,20 @@ def label(arm: str) -> tuple[str, str]:
 
 
 def labelled(run: Run) -> int | None:
-    """Images whose class the training could see."""
-    return int((run.data.cls >= 0).sum()) if run.data is not None else None
+    """Images with labels that the training could see: of the kind that was wanted, else of any."""
+    if run.data is None:
+        return None
+    want = str(run.config.get("want") or "class")
+    found = run.data.known(want)
+    kinds = () if found.any() else ("class", "tags", "points", "boxes", "masks")
+    return int(np.logical_or.reduce([found, *map(run.data.known, kinds)]).sum())
 
 
 def headline(run: Run) -> dict[str, Any]:
     """title, what, number, interval, verdict and the facts beside it."""
     card = recipe.card(run)
     own = part(part(run.evaluation, "arms"), run.main)
-    accuracy = own.get("accuracy") or [None] * 3
+    value = own.get(run.lead) or [None] * 3
     test, gain = part(run.evaluation, "test"), part(run.evaluation, "gain")
     root = str(part(run.config, "data").get("root") or (run.data.root if run.data is not None else "") or run.name)
     names, count = run.classes, labelled(run)
@@ -73,13 +78,21 @@ def headline(run: Run) -> dict[str, Any]:
         "method": " ".join(filter(None, label(run.main))) if lone else card.title if card else run.main,
         "against": part(run.evaluation, "gain").get("over", "the method") if lone else "training on the labels alone",
         "classes": len(names),
-        "accuracy": percent(accuracy[0]) if known(accuracy[0]) else "",
-        "interval": between(accuracy),
+        "lead": str(part(part(run.evaluation, "metrics"), run.lead).get("title", run.lead)).lower(),
+        "value": percent(value[0]) if known(value[0]) else "",
+        "interval": between(value),
         "images": plural(int(test.get("images", 0)), "test image"),
         "facts": facts,
-        "sentence": _sentence(run, accuracy, gain, test),
+        "sentence": _sentence(run, value, gain, test),
         "verdict": part(run.evaluation, "verdict").get("word", "not measured"),
     }
+
+
+SAID = {
+    "map": "On {asked} that it had not seen, its mean average precision over the tags is {value}.",
+    "miou": "On {asked} that it had not seen, its masks and those that people drew share {value} of what either "
+    "covers, a mean over the classes and the background.",
+}
 
 
 def _sentence(run: Run, accuracy: Sequence[Any], gain: Mapping[str, Any], test: Mapping[str, Any]) -> str:
@@ -88,6 +101,8 @@ def _sentence(run: Run, accuracy: Sequence[Any], gain: Mapping[str, Any], test: 
         return "How good this model is has not been measured yet."
     if not known(accuracy[0]):
         return "There are no test labels, so nothing can be said about how good this model is."
+    if run.lead in SAID:
+        return SAID[run.lead].format(asked=plural(test.get("images", 0), "image"), value=percent(accuracy[0]))
     asked, right = plain(test.get("images", 0)), f"{100 * accuracy[0]:.0f}"
     first = f"Of 100 new pictures like the {asked} it was tested on, it names about {right} rightly."
     if not gain:
@@ -109,7 +124,9 @@ def data(run: Run) -> dict[str, Any]:
     """images, classes with counts, faults."""
     if run.data is None:
         return missing(run, "The tables of the data (folder data/) are not in this run.", "fit")
-    counts, tests = run.data.counts(), part(run.evaluation, "test").get("counts") or []
+    tags = run.data.tags if not (run.data.cls >= 0).any() else None
+    counts = run.data.counts() if tags is None else (tags == 1).sum(0)
+    tests = part(run.evaluation, "test").get("counts") or []
     splits, sizes = np.unique(run.data.field("split").astype(str), return_counts=True)
     rows = [
         {
@@ -122,7 +139,7 @@ def data(run: Run) -> dict[str, Any]:
     ]
     return {
         "images": plain(len(run.data)),
-        "labelled": plain(int((run.data.cls >= 0).sum())),
+        "labelled": plain(labelled(run)),
         "rows": rows[:MOST_CLASSES],
         "more": max(0, len(rows) - MOST_CLASSES),
         "classes": len(rows),

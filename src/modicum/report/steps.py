@@ -41,8 +41,9 @@ def command(verb: str, run: Run, **more: Any) -> str:
 
 
 def _weakest(run: Run) -> str:
-    rows = [r for r in run.evaluation.get("per_class", ()) if known(r["recall"][0])]
-    rows.sort(key=lambda r: r["recall"][0])
+    rows = run.evaluation.get("per_class") or ()
+    lead = next((k for k in ("recall", "average_precision", "iou") if rows and k in rows[0]), "")
+    rows = sorted((r for r in rows if known(r[lead][0])), key=lambda r: r[lead][0])
     return " and ".join(visible(r["class"], 40) for r in rows[:2])
 
 
@@ -88,12 +89,12 @@ def _further(run: Run) -> Iterator[Step]:
     if doubtful:
         what = f"Look at the {plural(doubtful, 'mistake')} it is surest of, put wrong labels right, and train again."
         yield Step(command("fit", run), what, "not known; a wrong label put right makes the numbers truer")
-    accuracy = part(part(run.evaluation, "arms"), run.main).get("accuracy")
-    if accuracy:
+    value = part(part(run.evaluation, "arms"), run.main).get(run.lead)
+    if value:
         yield Step(
             command("fit", run) + " --seed 1 --out another-run",
             "Train once more with another seed.",
-            f"none on average; shows whether {between(accuracy)} holds",
+            f"none on average; shows whether {between(value)} holds",
         )
 
 

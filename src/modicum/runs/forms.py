@@ -14,7 +14,8 @@ _SIDE = range(SIZES["side"][-1] + 1)
 
 FORMS: dict[str, Any] = {
     "config.json": {
-        "format": int, "modicum": str, "request": {"data": str, ...: object}, "method": str, "before": [str],
+        "format": int, "modicum": str, "request": {"data": str, ...: object}, "want": str, "method": str,
+        "before": [str],
         "settings": {str: object}, "recipe": {"steps": int, ...: object}, "wraps": [str], "seed": int, "why": [str],
         "choices": {
             "net": str, "side": SIZES["side"], "channels": SIZES["channels"], "cache": _SIDE, "pixels": NAME,
@@ -25,9 +26,10 @@ FORMS: dict[str, Any] = {
         "arms": [{"name": NAME, "method": str, "view": str, "steps": range(10**12 + 1)}],
     },
     "evaluation.json": {
-        "format": int, "main": str, "classes": [str], "test": {"images": int, ...: object},
+        "format": int, "main": str, "lead": str, "classes": [str],
+        "test": {"images": int, ...: object},
         "metrics": {str: {"title": str, "higher": bool, "doc": str}},
-        "arms": {str: {"role": str, "accuracy": _VALUE, ...: _INTERVAL}},
+        "arms": {str: {"role": str, ...: _INTERVAL}},
         "gain": (None, {"over": str, "accuracy": _VALUE, "all": {str: _VALUE}, "harshest": str, ...: object}),
         "verdict": {"word": str, "sentence": str}, ...: object,
     },
@@ -35,6 +37,10 @@ FORMS: dict[str, Any] = {
         "kept": str, "method": str, "word": str, "sentence": str, "labels": int, "from": str, "arms": {str: _INTERVAL},
         "over": (None, str), "gain": (None, _VALUE), "needed": (None, int), "guesses": (None, {str: object}),
         "unlabelled": (None, {str: object}),
+    },
+    "maps.json": {
+        "method": str, "layer": str, "sentences": [str],
+        "sanity": (None, {"correlation": float, "passed": bool, "said": str}),
     },
     "seconds.json": {str: float},
 }  # fmt: skip

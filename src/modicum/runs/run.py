@@ -5,7 +5,8 @@ environment.json   versions, machine, threads
 data/ vault/       what was visible, and what was hidden
 metrics.jsonl      one line each now and then: arm, phase, step, losses, seconds
 arms/NAME/         one trained network each: checkpoints while it runs, then net.json and net.safetensors
-net.json net.safetensors predictions.parquet evaluation.json scan.json maps.npz model.onnx export.json report.html
+net.json net.safetensors predictions.parquet evaluation.json scan.json maps.npz maps.json model.onnx export.json
+report.html
 """
 
 from __future__ import annotations

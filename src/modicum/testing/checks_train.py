@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from modicum.core.batch import Part, View
+from modicum.core.batch import Boxes, Part, View
 from modicum.core.errors import ModicumError
 from modicum.core.loss import Loss
 from modicum.core.net import Net
@@ -145,9 +145,20 @@ def _numbers(loss: Loss) -> list[float]:
 def _permuted(part: Part, order: Tensor) -> Part:
     views = {n: View(v.pixels[order], v.affine[order], v.size[order]) for n, v in part.views.items()}
     given = {f.name: getattr(part.labels, f.name) for f in dataclasses.fields(part.labels)}
-    demand(given["boxes"] is None and given["votes"] is None, "packed labels are not permuted by the suite yet")
-    labels = dataclasses.replace(part.labels, **{n: v[order] for n, v in given.items() if v is not None})
+    demand(given["votes"] is None, "packed votes are not permuted by the suite yet")
+    drawn, boxes = given.pop("drawn"), given.pop("boxes")
+    labels = dataclasses.replace(
+        part.labels, **{n: v[order] for n, v in given.items() if v is not None},
+        drawn=None if drawn is None else lambda sure: drawn(sure)[order],
+        boxes=None if boxes is None else _repacked(boxes, order),
+    )  # fmt: skip
     return Part(part.rows[order], views, labels, {n: v[order] for n, v in part.columns.items()})
+
+
+def _repacked(boxes: Boxes, order: Tensor) -> Boxes:
+    """The boxes of images in another order."""
+    image, at = order.argsort()[boxes.image].sort(stable=True)
+    return Boxes(boxes.xyxy[at], boxes.cls[at], boxes.state[at], image)
 
 
 @check("cost", TRAINS, "The card's `cost` was guessed: write what is measured at a real size.")

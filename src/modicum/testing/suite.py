@@ -71,6 +71,7 @@ def check_method(name: str, only: str = "", *, skip: tuple[str, ...] = (), slow:
     case = opened(name)
     chosen = [c for c in CHECKS.values() if case.role in c.roles and c is not spent and c.name not in skip]
     chosen = [c for c in chosen if c.name == only] if only else [c for c in chosen if slow or not c.slow]
+    torch.optim.SGD([torch.zeros(1)], 0.1)  # a second of imports, which is no method's cost
     with one_thread():
         factor = max(1.0, machine() / REFERENCE)
         found = [r for c in chosen if (r := run(c, case)) is not None]

@@ -16,8 +16,9 @@ import numpy as np
 from modicum.core.dataset import ANNOTATOR, HUMAN, Dataset, Table
 from modicum.core.errors import NeedsError
 from modicum.core.kinds import Fact
-from modicum.core.tables import ANNOTATIONS, SOURCES, table
+from modicum.core.tables import ANNOTATIONS, LOOKED, SOURCES, table
 from modicum.data.cache import Pixels
+from modicum.functional.drafts import png
 
 SIDE, POOL, CLASSES = 16, 48, ("bars", "posts", "disc")
 _RECORD = np.dtype([("offset", "<i8"), ("height", "<i4"), ("width", "<i4"), ("channels", "i1"), ("bits", "i1")])
@@ -35,9 +36,9 @@ class World:
     columns: Mapping[str, np.ndarray]
 
     def table(self, columns: Iterable[str], rows: np.ndarray | None = None) -> Table:
-        """Rows of the pool (or these), with these columns."""
+        """Rows of the pool (or these), with these columns and their pixels."""
         rows = np.flatnonzero(self.pool) if rows is None else rows
-        return Table(self.data, rows, {n: self.columns[n][rows] for n in columns})
+        return Table(self.data, rows, {n: self.columns[n][rows] for n in columns}, self.pixels.image)
 
 
 @functools.cache
@@ -137,8 +138,10 @@ def _tags(data: Dataset, rows: np.ndarray, cls: np.ndarray) -> Dataset:
 
 
 def _boxes(data: Dataset, rows: np.ndarray, cls: np.ndarray) -> Dataset:
-    corner = {"x0": 2.0, "y0": 2.0, "x1": 14.0, "y1": 14.0}
-    return _say(data, row=rows, kind="boxes", **corner, **{"class": cls[rows]})
+    """The same frame in every image; all were looked through."""
+    corner: dict[str, Any] = {"x0": 2.0, "y0": 2.0, "x1": 14.0, "y1": 14.0}
+    said = data.delta(source="human", who=HUMAN, row=rows, kind="boxes", **corner, **{"class": cls[rows]})
+    return data + replace(said, looked=table(LOOKED, row=rows, kind="boxes", complete=1, source=0))
 
 
 def _points(data: Dataset, rows: np.ndarray, cls: np.ndarray) -> Dataset:
@@ -146,7 +149,10 @@ def _points(data: Dataset, rows: np.ndarray, cls: np.ndarray) -> Dataset:
 
 
 def _masks(data: Dataset, rows: np.ndarray, cls: np.ndarray) -> Dataset:
-    return _say(data, row=rows, kind="masks", data=[b"PNG"] * len(rows), **{"class": cls[rows]})
+    """The bright pixels; every image was looked through."""
+    drawn = [png(image.mean(2) > 125) for image in pictures()[0][rows]]
+    said = data.delta(source="human", who=HUMAN, row=rows, kind="masks", data=drawn, **{"class": cls[rows]})
+    return data + replace(said, looked=table(LOOKED, row=rows, kind="masks", complete=1, source=0))
 
 
 def _maps(data: Dataset, rows: np.ndarray, cls: np.ndarray) -> Dataset:

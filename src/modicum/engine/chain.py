@@ -1,0 +1,136 @@
+"""The steps before the last: networks that only make maps, and the labels that are made of them.
+
+A network lies in arms/NAME and labels in made/NAME, so that a run that was killed takes them up and a person can look.
+Labels made from maps are made block by block of images: the maps of all would not fit into memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from modicum.core import registry
+from modicum.core.dataset import HUMAN, Dataset, Table
+from modicum.core.disk import whole_folder
+from modicum.core.errors import RunError
+from modicum.core.method import Label
+from modicum.core.net import Net
+from modicum.core.recipe import Recipe, parse_call
+from modicum.core.space import writing
+from modicum.engine import choose, pace
+from modicum.engine.arms import Bench, train
+from modicum.engine.request import Request
+from modicum.functional.drafts import present
+from modicum.nn import ranks
+from modicum.runs.run import Metrics
+
+if TYPE_CHECKING:
+    from modicum.engine.fit import Job
+
+BLOCK = 512  # images whose maps are held at once
+LOOK = 64  # images that go through the network at once
+
+
+def learners(before: list[str]) -> list[str]:
+    """Those of the steps that train a network, as they are called in config.json."""
+    return [text for text in before if registry.card(parse_call(text)[0]).role == "learn"]
+
+
+def plan(bench: Bench, config: dict[str, Any], asked: Request) -> None:
+    """How many steps the networks before the last take, into config's choices; minutes are shared out evenly."""
+    many: dict[str, int] = {}
+    names = learners(config["before"])
+    for text in names:
+        method, recipe = _method(bench, text, asked, config["choices"]["flip"])
+        first = bench.loop(method, recipe)
+        bench.layout = config["choices"]["layout"] = choose.layout_of(first.nets, config["choices"]["device"])
+        if asked.minutes and not asked.steps:
+            seconds = pace.race([lambda m=method, r=recipe: bench.loop(m, r)]).seconds[0]  # type: ignore[misc]
+            recipe = recipe.but(steps=choose.budget(asked.minutes / (len(names) + 1), seconds))
+        many[text] = recipe.steps
+    config["choices"]["before"] = many
+
+
+def labelled(job: Job, bench: Bench, config: Mapping[str, Any], metrics: Metrics) -> Dataset:
+    """The data after the steps before the last."""
+    data, net, maps = bench.data, None, ""
+    for text in config["before"]:
+        name, given = parse_call(text)
+        role = registry.card(name).role
+        if role == "learn":
+            method, recipe = _method(bench, text, job.asked, config["choices"]["flip"])
+            recipe, home = recipe.but(steps=config["choices"]["before"][text]), job.run / "arms" / name
+            net = train(replace(bench, data=data), method, recipe, name, home, metrics, job.listen.tick)
+        elif role == "explain":
+            maps = text
+        else:
+            cls = registry.load(name)
+            method = cls.of({**cls.presets.get(job.asked.preset, {}), **given}, where=name)
+            make = partial(_made, method, replace(bench, data=data), net, maps)
+            delta = _kept(job, data, name, make)
+            data = (data + delta).resolve((HUMAN,))
+            job.listen.say(_said(name, delta))
+    return data
+
+
+def _method(bench: Bench, text: str, asked: Request, flip: bool) -> tuple[Any, Recipe]:
+    name, given = parse_call(text)
+    recipe = choose.recipe_of(name, asked, bench.side, flip)
+    return choose.compose(name, given, recipe, asked.preset), recipe
+
+
+def _kept(job: Job, data: Dataset, name: str, make: Callable[[], Dataset]) -> Dataset:
+    """Labels as they lie in the run, with the images they are about; made, and put there by the first rank, where they
+    do not yet.  -> a delta of the data."""
+    home = job.run / "made" / name
+    if home.is_dir():
+        delta = Dataset.load(home)
+        if not delta.images["id"].equals(data.images["id"]):
+            fix = "Remove this folder: its labels are then made again."
+            raise RunError("these labels are of other images than data/", where=home, fix=fix)
+        return replace(delta, images=delta.images.slice(0, 0))
+    delta = make()
+    if not ranks.rank():
+        with writing(job.run.folder, "labels"):
+            home.parent.mkdir(exist_ok=True)
+            with whole_folder(home) as making:
+                replace(delta, images=data.images).save(making)
+    ranks.wait()
+    return delta
+
+
+def _made(method: Label, bench: Bench, net: Net | None, maps: str) -> Dataset:
+    """What a label method says, as a delta."""
+    everything = Table(bench.data, np.arange(len(bench.data)), {}, bench.pixels.image)
+    if net is None or not maps:
+        return method.label(everything)
+    rows = np.flatnonzero(bench.pool & bench.pixels.good & present(everything).any(1))
+    parts = [method.label(table) for table in _tables(bench, rows, net, maps)]
+    said, looked = (pa.concat_tables([getattr(p, k) for p in parts]) for k in ("annotations", "looked"))
+    return replace(parts[0], annotations=said.unify_dictionaries(), looked=looked.unify_dictionaries())
+
+
+def _tables(bench: Bench, rows: np.ndarray, net: Net, maps: str) -> Iterator[Table]:
+    """Rows with their column `maps` (R,C,h,w), a block at a time."""
+    from modicum.nn.capture import explain
+
+    feed, every = bench.feed({}), torch.arange(len(bench.data.names), device=bench.fabric.device)
+    for start in range(0, len(rows), BLOCK):
+        some, found = rows[start : start + BLOCK], []
+        for part in feed.sweep(some, LOOK):
+            seen = explain(net, part["plain"], every.expand(len(part.rows), -1), maps, output="positive")
+            found.append(next(iter(seen.maps.values())).cpu().numpy())
+        yield Table(bench.data, some, {"maps": np.concatenate(found)}, bench.pixels.image)
+
+
+def _said(name: str, delta: Dataset) -> str:
+    many, images = delta.annotations.num_rows, len(set(delta.annotations["row"].to_pylist()))
+    return f"{registry.card(name).title}: {many:,} labels made for {images:,} images"
+
+

@@ -1,0 +1,165 @@
+"""What a network may be made to tell of an image, and how each is measured on images that training never saw.
+
+A task is a kind of label (`config["want"]`): what its logits mean, how its confidence is calibrated, what
+evaluation.json says of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from modicum.core.net import Net
+from modicum.data.masks import UNKNOWN, Painter
+from modicum.data.vault import Vault
+from modicum.engine.arms import Bench
+from modicum.engine.folds import Unseen
+from modicum.engine.loop import logits_of
+from modicum.engine.masks import masks_of
+from modicum.evaluate import baselines, calibration
+from modicum.evaluate.calibration import Temperature, softmax
+from modicum.evaluate.evaluate import evaluate
+from modicum.evaluate.masks import evaluate_masks
+from modicum.evaluate.tags import evaluate_tags
+
+SIMPLE = 5000  # labelled images at most that the nearest mean is taken of
+FROM = "the test split; training never saw these labels"
+
+
+class Said(NamedTuple):
+    """What the net says of all images that can be read.  rows: int64 (R,).  sure: confidence, float32 (R,).
+
+    held: rows outside training, int64 (H,), and their logits, float32 (H,C): the others' are on disk alone.
+    """
+
+    rows: np.ndarray
+    sure: np.ndarray
+    held: np.ndarray
+    logits: np.ndarray
+
+    def of(self, rows: np.ndarray) -> np.ndarray:
+        """Logits (N,C) of rows among `held`."""
+        return self.logits[np.searchsorted(self.held, rows)]
+
+
+@dataclass(frozen=True)
+class Task:
+    """kind: of label.  probs: logits (N,C) -> probabilities.  calibrate(bench, vault, said, arm, unseen) -> the arm's
+    temperature or why it has none.  measure(bench, vault, nets, main, method, said, temperature) -> evaluation.json
+    without the vault's openings."""
+
+    kind: str
+    probs: Callable[[np.ndarray], np.ndarray]
+    calibrate: Callable[[Bench, Vault, Said, str, Unseen | None], Temperature]
+    measure: Callable[[Bench, Vault, Mapping[str, Net], str, str, Said, Temperature], dict[str, Any]]
+
+
+# -- one class -------------------------------------------------------------------------------------------------------
+
+
+def _temperature(bench: Bench, vault: Vault, said: Said, main: str, unseen: Unseen | None) -> Temperature:
+    """From out-of-fold answers of nets that took all steps, else from labels held out of training."""
+    if unseen is not None and unseen.whole and main in unseen.logits:
+        return calibration.temperature(unseen.logits[main], unseen.cls)
+    rows = said.held[bench.data.of_split("val")[said.held]]
+    truth = vault.open("temperature from held-out labels")[rows] if len(rows) else np.empty(0, np.int64)
+    return calibration.temperature(said.of(rows), truth)
+
+
+def _classes(
+    bench: Bench, vault: Vault, nets: Mapping[str, Net], main: str, method: str, said: Said, held: Temperature
+) -> dict[str, Any]:
+    data, test = bench.data, _test(bench, said)
+    truth = vault.open("evaluation on the test split")[test] if len(test) else np.empty(0, np.int64)
+    test, truth = test[truth >= 0], truth[truth >= 0]
+    feed = bench.feed({})
+    arms = {
+        name: softmax(logits_of(net, feed, test, bench.fabric))
+        for name, net in nets.items()
+        if name != main and len(test)
+    }
+    arms = {main: softmax(said.of(test)), **arms}
+    seen, group = np.flatnonzero(bench.pool & (data.cls >= 0) & bench.pixels.good), data.columns["together"]
+    simple = _baselines(bench, seen, test) if len(test) and len(seen) else {}
+    return evaluate(
+        arms if len(test) else {main: np.empty((0, len(data.names)))}, truth, data.names, main=main, calibrated=held,
+        baselines=simple, rows=test, labels_from=FROM,
+        twins=None if main == method else [method],
+        copied=np.isin(group[test], group[bench.pool & (group >= 0)]),
+    )  # fmt: skip
+
+
+def _test(bench: Bench, said: Said) -> np.ndarray:
+    """Rows of the test split that can be read."""
+    return said.held[bench.data.of_split("test")[said.held]]
+
+
+def _baselines(bench: Bench, seen: np.ndarray, test: np.ndarray) -> dict[str, np.ndarray]:
+    classes, cls = len(bench.data.names), bench.data.cls
+    few = seen[:: max(1, -(-len(seen) // SIMPLE))]
+
+    def features(some: np.ndarray) -> np.ndarray:
+        parts = (p["plain"].permute(0, 2, 3, 1).cpu().numpy() for p in bench.feed({}).sweep(some, 64))
+        return np.concatenate([baselines.reduced((255 * part).astype(np.uint8)) for part in parts])
+
+    return {
+        "majority": baselines.majority(cls[seen], classes, len(test)),
+        "nearest-centroid": baselines.nearest_centroid(features(few), cls[few], features(test), classes),
+    }
+
+
+# -- tags ------------------------------------------------------------------------------------------------------------
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Each class is a yes or no of its own, float64."""
+    return 1 / (1 + np.exp(-np.clip(np.asarray(logits, np.float64), -60, 60)))
+
+
+def _uncalibrated(bench: Bench, vault: Vault, said: Said, main: str, unseen: Unseen | None) -> Temperature:
+    return calibration.temperature(np.empty((0, len(bench.data.names))), np.empty(0, np.int64))
+
+
+def _tags(
+    bench: Bench, vault: Vault, nets: Mapping[str, Net], main: str, method: str, said: Said, held: Temperature
+) -> dict[str, Any]:
+    data, test = bench.data, _test(bench, said)
+    whole = vault.reveal(data, "evaluation of tags on the test split") if len(test) else data
+    truth = np.full((len(test), len(data.names)), -1, np.int8) if whole.tags is None else whole.tags[test]
+    seen = data.tags if data.tags is not None else np.full((len(data), len(data.names)), -1, np.int8)
+    mine = seen[bench.pool]
+    common = (mine == 1).sum(0) / np.maximum((mine >= 0).sum(0), 1)
+    arms = {main: sigmoid(said.of(test)), "as-common": np.repeat(common[None], len(test), 0)}
+    return evaluate_tags(arms, truth, data.names, main=main, labels_from=FROM)
+
+
+# -- masks -----------------------------------------------------------------------------------------------------------
+
+
+def _masks(
+    bench: Bench, vault: Vault, nets: Mapping[str, Net], main: str, method: str, said: Said, held: Temperature
+) -> dict[str, Any]:
+    data, test = bench.data, _test(bench, said)
+    painter = Painter(vault.reveal(data, "evaluation of masks on the test split") if len(test) else data)
+    known = [int(r) for r in test if (painter.whole(int(r)) < UNKNOWN).any()]
+    found, left = predicted(bench, nets[main], known), len(test) - len(known)
+    return evaluate_masks(
+        found, map(painter.whole, known), data.names, main=main, unlabelled=left, labels_from=FROM
+    )  # fmt: skip
+
+
+def predicted(bench: Bench, net: Net, rows: Sequence[int]) -> Iterator[np.ndarray]:
+    """The class map of each row, uint8 (H,W) of the stored image: 0 background, c + 1 class c."""
+    height, width = (bench.data.field(f) for f in ("height", "width"))
+    sizes = ((int(height[r]), int(width[r])) for r in rows)
+    return masks_of(net, map(bench.pixels.image, rows), sizes, shorter=bench.pixels.side)
+
+
+TASKS = {
+    "class": Task("class", softmax, _temperature, _classes),
+    "tags": Task("tags", sigmoid, _uncalibrated, _tags),
+    "masks": Task("masks", sigmoid, _uncalibrated, _masks),
+}
