@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from modicum.core.dataset import MODEL, Dataset
@@ -144,7 +145,26 @@ def test_what_is_learned_follows_from_the_labels(scenes: Dataset) -> None:
 
     classes = Dataset.build(["a", "b"], ["x", "y"], cls=np.array([0, 1]))
     assert choose.goal(classes, Request()) == "class"
-    assert choose.goal(scenes, Request()) == "masks"
+    assert choose.goal(scenes, Request()) == "boxes"
+    assert choose.goal(scenes, Request(have=("masks", "tags"))) == "masks"
     assert choose.goal(scenes, Request(have=("tags",))) == "tags"
     assert choose.goal(scenes, Request(want="tags")) == "tags"
     assert chain.learners(["tagger", "cam", "map-masks:tau=0.3"]) == ["tagger"]
+
+
+def test_boxes_from_boxes_and_from_tags(scenes: Dataset, tmp_path: Path) -> None:
+    quick = {**QUICK, "want": "boxes", "have": ("boxes",)}
+    made = fit(scenes, tmp_path / "boxes", **quick)
+    found = made.read("evaluation.json")
+    assert found["lead"] == "ap50" and found["test"]["images"] == 30 and made.config["before"] == []
+    true = scenes.of_kind("boxes")
+    assert sum(found["test"]["counts"]) == (true["row"].to_numpy() >= 100).sum()
+    said = pq.read_table(made / "boxes.parquet")
+    assert set(said["row"].to_pylist()) <= set(range(130)) and (np.asarray(said["x1"]) <= 64).all()
+    assert 'id="boxes"' in (made / "report.html").read_text()
+    assert "cannot be exported" in made.read("export.json")["refused"]
+    weak = fit(scenes, tmp_path / "tags", **{**quick, "have": ("tags",)})
+    assert weak.config["before"] == ["tagger", "cam", "map-boxes"]
+    drafts = Dataset.load(weak / "made" / "map-boxes")
+    assert set(drafts.who()) == {MODEL} and drafts.annotations["row"].to_numpy().max() < 100
+    assert set(drafts.looked["row"].to_pylist()) == set(drafts.annotations["row"].to_pylist())

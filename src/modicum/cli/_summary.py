@@ -60,7 +60,9 @@ def next_commands(folder: Path) -> list[str]:
         f"modicum explain {folder} IMAGES": "see where it looks",
         **({select: "which images to label next"} if want == "class" else {}),
     }
-    if not (folder / "model.onnx").exists():
+    if want == "boxes":  # which no ONNX file holds yet
+        del commands[f"modicum predict {folder} IMAGES"]
+    elif not (folder / "model.onnx").exists():
         commands = {f"modicum export {folder}": "write model.onnx, which predict needs", **commands}
     wide = max(map(len, commands))
     return [f"{command:<{wide}}   # {what}" for command, what in commands.items()]

@@ -12,7 +12,7 @@ from modicum.cli._screen import say
 def fit(
     data: Annotated[str, typer.Argument(help="Folder, table or file of images, or sample:digits.")],
     out: Annotated[str, typer.Option(help="The run's folder; the same command again resumes it.")] = "modicum-run",
-    want: Annotated[str, typer.Option(help="What it is to tell: class, tags or masks (default: by the labels).")] = "",
+    want: Annotated[str, typer.Option(help="What to tell: class, tags, masks or boxes (default: by the labels).")] = "",
     have: Annotated[str, typer.Option(help="Learn from these kinds of labels alone: --have tags.")] = "",
     via: Annotated[list[str] | None, typer.Option(help="A method for a step before the last: --via layer-cam.")] = None,
     method: Annotated[str, typer.Option(help="Learn method (default: chosen by the labels; see `methods`).")] = "",

@@ -55,9 +55,12 @@ def _drawn(data: Dataset) -> np.ndarray | None:
 
 
 def _looked(data: Dataset, kinds: Sequence[str]) -> pa.Table:
-    """Where all of one of these kinds is said to be there."""
+    """Where a person says that all of one of these kinds is there."""
     of_kind = pc.is_in(data.looked["kind"].cast(pa.string()), pa.array(kinds))
-    return data.looked.filter(pc.and_(of_kind, pc.equal(data.looked["complete"], 1)))
+    who = data.sources["who"].to_numpy(zero_copy_only=False)
+    person = who[data.looked["source"].to_numpy()] != MODEL if len(who) else np.zeros(data.looked.num_rows, bool)
+    said = pc.and_(of_kind, pc.equal(data.looked["complete"], 1))
+    return data.looked.filter(pc.and_(said, pa.array(person, pa.bool_())))
 
 
 def _absent(data: Dataset, looked: pa.Table) -> np.ndarray:

@@ -69,8 +69,8 @@ def _builds(method: str) -> bool:
 
 
 def goal(data: Dataset, asked: Request) -> str:
-    """What the network is to tell: as asked, else a class where any image has one, else masks, else tags."""
-    there = (k for k in ("class", "masks", "tags") if data.known(k).any() and k in (asked.have or GOALS))
+    """What the network is to tell: as asked, else a class where any image has one, else boxes, masks, tags."""
+    there = (k for k in ("class", "boxes", "masks", "tags") if data.known(k).any() and k in (asked.have or GOALS))
     return asked.want or next(there, "class")
 
 

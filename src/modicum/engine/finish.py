@@ -24,7 +24,7 @@ from modicum.engine.explain import kept
 from modicum.engine.folds import Unseen
 from modicum.engine.keep import decide
 from modicum.engine.loop import logits_of
-from modicum.engine.tasks import TASKS, Said, predicted
+from modicum.engine.tasks import TASKS, Said, drawn_boxes, located, predicted, together
 from modicum.models import files
 from modicum.report.page import build
 from modicum.runs.run import Run
@@ -36,6 +36,12 @@ PARITY = 500  # real images the ONNX file is compared on
 MAPS = 12
 DRAWN = 192  # largest side of the class maps that the page shows
 GROUP = 8192  # rows of a row group of predictions.parquet
+BOXES = pa.schema(
+    [
+        ("row", pa.int32()), ("id", pa.string()), ("class", pa.int32()), ("score", pa.float32()), ("x0", pa.float32()),
+        ("y0", pa.float32()), ("x1", pa.float32()), ("y1", pa.float32()),
+    ]
+)  # fmt: skip
 PREDICTIONS = pa.schema(
     [
         ("row", pa.int32()), ("id", pa.string()), ("split", pa.string()), ("cls", pa.int32()), ("pred", pa.int32()),
@@ -69,6 +75,8 @@ def finish(job: Job, bench: Bench, vault: Vault, nets: Mapping[str, Net], unseen
     some = _picked(bench, said)
     if task.kind == "masks":
         _masks(run, bench, nets[main], vault, some)
+    if task.kind == "boxes":
+        _boxes(run, bench, nets[main], vault, said.rows, some)
     try:
         _maps(run, bench, nets[main], some, net_meta)
     except ModelError as error:
@@ -135,6 +143,21 @@ def _masks(run: Run, bench: Bench, net: Net, vault: Vault, rows: np.ndarray) -> 
         np.savez_compressed(file, rows=rows, said=said, true=true)
 
 
+def _boxes(run: Run, bench: Bench, net: Net, vault: Vault, rows: np.ndarray, some: np.ndarray) -> None:
+    """boxes.parquet: what the network finds in every image; boxes.npz: what people drew in those of the page."""
+    with writing(run / "boxes.parquet"), whole(run / "boxes.parquet") as making:  # noqa: SIM117
+        with pq.ParquetWriter(making, BOXES, compression="zstd") as out:
+            for start in range(0, len(rows), GROUP):
+                mine = rows[start : start + GROUP]
+                found = together([*located(bench, net, mine.tolist())])
+                at, corners = mine[found.image], found.xyxy.reshape(-1, 4).T
+                columns = [at, bench.data.ids[at], found.cls, found.score, *corners]
+                out.write_table(pa.table([pa.array(c, f.type) for c, f in zip(columns, BOXES)], schema=BOXES))
+    drawn = drawn_boxes(vault.reveal(bench.data, "pictures of boxes for the page"), some)
+    with writing(run / "boxes.npz"), whole(run / "boxes.npz") as making, making.open("wb") as file:
+        np.savez(file, rows=some, image=drawn.image, xyxy=drawn.xyxy, cls=drawn.cls, state=drawn.state)
+
+
 def _maps(run: Run, bench: Bench, net: Net, rows: np.ndarray, meta: Mapping[str, Any]) -> None:
     """maps.npz and maps.json: where the network looks on a few images, in pictures and in words."""
     part = next(bench.feed({}).sweep(rows, len(rows)))
@@ -152,6 +175,8 @@ def _export(job: Job, bench: Bench, net: Net, meta: Mapping[str, Any], rows: np.
     some = rows[:: max(1, len(rows) // PARITY)][:PARITY]
     images = np.stack([square(bench.pixels.image(int(r)), bench.side, bench.channels) for r in some])
     try:
+        if meta["tells"] == "boxes":
+            raise ModelError("boxes cannot be exported yet", where="export", fix="Use the network from Python.")
         job.run.write("export.json", export(net.cpu(), meta, images, job.run / "model.onnx"))
     except ModelError as error:
         job.run.write("export.json", {"refused": error.found, "fix": error.fix})

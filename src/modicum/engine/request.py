@@ -10,7 +10,7 @@ from modicum.core.kinds import KINDS
 from modicum.core.settings import Settings, knob
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-GOALS = ("class", "tags", "masks")
+GOALS = ("class", "tags", "masks", "boxes")
 CLASHES = (
     ("steps", "minutes", "Give the one you mean: minutes are turned into steps."),
     ("pretrained", "weights", "Give one: --weights starts from a file, --pretrained from what was published."),
@@ -27,7 +27,7 @@ class Request(Settings):
 
     data: str = knob("", doc="folder, table or file of images, or sample:digits")
     want: str = knob(
-        "", doc="what the network is to tell; '' = class where known, else masks, else tags", choices=("", *GOALS)
+        "", doc="what the network is to tell; '' = class where known, else boxes, masks, tags", choices=("", *GOALS)
     )
     have: tuple[str, ...] = knob((), doc="kinds of labels to learn from, such as tags; () = all there are")
     method: str = knob("", doc="learn method; '' = chosen by cards and measured traits")

@@ -12,14 +12,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from modicum.core.dataset import Dataset
 from modicum.core.net import Net
-from modicum.data.masks import UNKNOWN, Painter
+from modicum.data.masks import UNKNOWN, Painter, looked
 from modicum.data.vault import Vault
+from modicum.engine import boxes
 from modicum.engine.arms import Bench
 from modicum.engine.folds import Unseen
 from modicum.engine.loop import logits_of
 from modicum.engine.masks import masks_of
 from modicum.evaluate import baselines, calibration
+from modicum.evaluate.boxes import Found, Truth, evaluate_boxes
 from modicum.evaluate.calibration import Temperature, softmax
 from modicum.evaluate.evaluate import evaluate
 from modicum.evaluate.masks import evaluate_masks
@@ -153,13 +156,58 @@ def _masks(
 
 def predicted(bench: Bench, net: Net, rows: Sequence[int]) -> Iterator[np.ndarray]:
     """The class map of each row, uint8 (H,W) of the stored image: 0 background, c + 1 class c."""
+    return masks_of(net, map(bench.pixels.image, rows), _sizes(bench, rows), shorter=bench.pixels.side)
+
+
+def _sizes(bench: Bench, rows: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Height and width of the stored images."""
     height, width = (bench.data.field(f) for f in ("height", "width"))
-    sizes = ((int(height[r]), int(width[r])) for r in rows)
-    return masks_of(net, map(bench.pixels.image, rows), sizes, shorter=bench.pixels.side)
+    return ((int(height[r]), int(width[r])) for r in rows)
+
+
+# -- boxes -----------------------------------------------------------------------------------------------------------
+
+
+def _boxes(
+    bench: Bench, vault: Vault, nets: Mapping[str, Net], main: str, method: str, said: Said, held: Temperature
+) -> dict[str, Any]:
+    data, test = bench.data, _test(bench, said)
+    whole = vault.reveal(data, "evaluation of boxes on the test split") if len(test) else data
+    found = together([*located(bench, nets[main], test.tolist())])
+    return evaluate_boxes(found, drawn_boxes(whole, test), data.names, main=main, labels_from=FROM)
+
+
+def located(bench: Bench, net: Net, rows: Sequence[int]) -> Iterator[boxes.Found]:
+    """The boxes found in each row's image, in pixels of the stored image."""
+    return boxes.boxes_of(net, map(bench.pixels.image, rows), _sizes(bench, rows), shorter=bench.pixels.side)
+
+
+def together(parts: Sequence[boxes.Found]) -> Found:
+    """Boxes of images, one after the other."""
+    image = np.repeat(np.arange(len(parts)), [len(p.cls) for p in parts])
+    if not parts:
+        return Found(np.empty((0, 4)), np.empty(0, np.int64), np.empty(0), image)
+    xyxy, cls, score = (np.concatenate(column) for column in zip(*parts))
+    return Found(xyxy, cls, score, image)
+
+
+def drawn_boxes(data: Dataset, rows: np.ndarray) -> Truth:
+    """What people drew in these rows, numbered by their place in `rows`."""
+    place = np.full(len(data), -1)
+    place[rows] = np.arange(len(rows))
+    said = data.of_kind("boxes")
+    image = place[said["row"].to_numpy()]
+    mine = image >= 0
+    xyxy = np.stack([said[c].to_numpy() for c in ("x0", "y0", "x1", "y1")], 1).astype(np.float64)
+    cls, state = said["class"].fill_null(-1).to_numpy(), said["value"].fill_null(1).to_numpy() > 0.5
+    size = np.stack([data.field(f)[rows].astype(np.int64) for f in ("height", "width")], 1)
+    seen = looked(data, "boxes")[rows]
+    return Truth(xyxy[mine], cls[mine].astype(np.int64), state[mine].astype(np.int64), image[mine], seen, size)
 
 
 TASKS = {
     "class": Task("class", softmax, _temperature, _classes),
     "tags": Task("tags", sigmoid, _uncalibrated, _tags),
     "masks": Task("masks", sigmoid, _uncalibrated, _masks),
+    "boxes": Task("boxes", sigmoid, _uncalibrated, _boxes),
 }

@@ -25,7 +25,8 @@ SURE = 0.95
 class Run:
     """name: of the folder.  predictions: column -> array (M,).  maps: rows (R,), targets (R,), maps (R,h,w).
     looked: how those maps were made, and a sentence for each.
-    masks: rows (R,), class maps said and true, uint8 (R,h,w).
+    masks: rows (R,), class maps said and true, uint8 (R,h,w).  found: row, class, score, x0, y0, x1, y1 (M,).  drawn:
+    rows (R,), image (M,) numbers into them, xyxy (M,4), cls, state (M,).
     parameters, bytes: of net.safetensors, 0 where it is not there.  damaged: sentences about files that could not be
     read."""
 
@@ -40,6 +41,8 @@ class Run:
     maps: Mapping[str, np.ndarray] = field(default_factory=dict)
     looked: Mapping[str, Any] = field(default_factory=dict)
     masks: Mapping[str, np.ndarray] = field(default_factory=dict)
+    found: Mapping[str, np.ndarray] = field(default_factory=dict)
+    drawn: Mapping[str, np.ndarray] = field(default_factory=dict)
     export: Mapping[str, Any] = field(default_factory=dict)
     scan: Mapping[str, Any] = field(default_factory=dict)
     seconds: Mapping[str, Any] = field(default_factory=dict)
@@ -127,6 +130,28 @@ def _maps(path: Path) -> dict[str, np.ndarray]:
     return out
 
 
+def _found(path: Path) -> dict[str, np.ndarray]:
+    import pyarrow.parquet as pq
+
+    bounded(path)
+    table = pq.read_table(path, columns=["row", "class", "score", "x0", "y0", "x1", "y1"])
+    out = {name: table[name].to_numpy() for name in table.column_names}
+    if any(a.dtype.kind not in "iuf" for a in out.values()):
+        raise ValueError("rows, classes, scores and corners must be numbers")
+    return out
+
+
+def _drawn(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as file:
+        if sum(part.file_size for part in file.zip.infolist()) > 2**26:
+            raise ValueError("it unfolds to more than 64 MiB")
+        out = {name: file[name] for name in ("rows", "image", "xyxy", "cls", "state")}
+    many = len(out["image"])
+    if out["xyxy"].shape != (many, 4) or len(out["cls"]) != many or len(out["state"]) != many:
+        raise ValueError("image (M,), xyxy (M,4), cls (M,) and state (M,) do not fit together")
+    return out
+
+
 def _masks(path: Path) -> dict[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as file:
         if sum(part.file_size for part in file.zip.infolist()) > 2**26:
@@ -160,6 +185,8 @@ _READERS = {
     "maps": ("maps.npz", _maps),
     "looked": ("maps.json", lambda path: _formed(path, "maps.json")),
     "masks": ("masks.npz", _masks),
+    "found": ("boxes.parquet", _found),
+    "drawn": ("boxes.npz", _drawn),
     "export": ("export.json", _object),
     "scan": ("scan.json", _object),
     "seconds": ("seconds.json", _object),

@@ -90,6 +90,8 @@ def headline(run: Run) -> dict[str, Any]:
 
 SAID = {
     "map": "On {asked} that it had not seen, its mean average precision over the tags is {value}.",
+    "ap50": "On {asked} that it had not seen, its average precision at an overlap of one half is {value}, a mean over "
+    "the classes.",
     "miou": "On {asked} that it had not seen, its masks and those that people drew share {value} of what either "
     "covers, a mean over the classes and the background.",
 }

@@ -29,13 +29,13 @@ from modicum.core.settings import knob
 from modicum.functional.assign import atss, by_centre, centreness, class_targets, distances, in_view, objects
 from modicum.functional.boxes import giou
 from modicum.functional.losses import focal
-from modicum.nn.detect import DEPTH, WIDTH, Dense, detecting
+from modicum.nn.detect import Dense, detecting
 
 CARD = Card(
     title="FCOS (supervised detection)",
     role="learn",
     idea="Each position of a network's maps says what object it is in, and how far that object's sides are.",
-    needs=("image", "boxes:some"),
+    needs=("image", "boxes:some~"),
     makes=("net:boxes",),
     year=2019,
     cites=("arXiv:1904.01355", "arXiv:1912.02424"),
@@ -55,8 +55,8 @@ class Detector(Learn):
     near: int = knob(9, 1, 1000, doc="of `atss`: positions of each level that are looked at for a box")
     scale: float = knob(8.0, 0.1, 100, doc="of a level: farthest side (centre), anchor (atss)", unit="strides")
     least: float = knob(0.4, 0, 1, doc="share of a box in the view from which on it is to be found")
-    width: int = knob(WIDTH, 8, 256, doc="channels of the head")
-    depth: int = knob(DEPTH, 0, 8, doc="convolutions of each of the head's two towers")
+    width: int = knob(64, 8, 256, doc="channels of the head")
+    depth: int = knob(2, 0, 8, doc="convolutions of each of the head's two towers")
 
     presets: ClassVar[Presets] = {"paper": {"width": 256, "depth": 4}, "small": {}}
     recipes: ClassVar[Recipes] = {
