@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -166,8 +167,9 @@ class Search:
         first = [s.options[0] for s in way.steps]
         suited = {t for o in first for t in o.suits}
         mine = [o for o in first if o.name != "predict"]
-        evidence = sum(o.evidence for o in mine) / max(1, len(mine))
-        return (sum(len(o.short) for o in first), -self.share(way), -len(suited), -evidence, sum(o.cost for o in first))
+        evidence = math.fsum(o.evidence for o in mine) / max(1, len(mine))  # exact sums: steps come in any order
+        cost = math.fsum(o.cost for o in first)
+        return (sum(len(o.short) for o in first), -self.share(way), -len(suited), -evidence, cost)
 
     def best(self, found: Iterable[Way]) -> list[Way]:
         """The best ones, each set of steps once."""
