@@ -89,7 +89,7 @@ def _kept(job: Job, data: Dataset, name: str, make: Callable[[], Dataset]) -> Da
     """Labels as they lie in the run, with the images they are about; made, and put there by the first rank, where they
     do not yet.  -> a delta of the data."""
     home = job.run / "made" / name
-    if home.is_dir():
+    if ranks.of_first(float(home.is_dir())):  # all the same way: they wait for each other below
         delta = Dataset.load(home)
         if not delta.images["id"].equals(data.images["id"]):
             fix = "Remove this folder: its labels are then made again."

@@ -14,11 +14,12 @@ from modicum.report.text import between, decimal, known, percent, plain, signed
 
 UNBOUND = ("nll", "brier")  # metrics that are no shares
 MOST_CELLS = 20
-COLUMNS = {"f1": "F1", "iou": "IoU"}
+COLUMNS = {"f1": "F1", "iou": "IoU", "ap50": "AP at 0.5"}
 DOCS = {
     "precision": "Precision: how often the name is right when it is given.",
     "recall": "Recall: how many of the class are found.",
     "average_precision": "Average precision: the mean precision over all thresholds, weighed by the recall gained.",
+    "ap50": "AP at 0.5: average precision, a box being right where it overlaps by half.",
     "iou": "IoU: pixels that people and the model agree on, of all that either gives to the class.",
 }
 
@@ -131,7 +132,8 @@ def classes(run: Run) -> dict[str, Any]:
     ]
     titles = [COLUMNS.get(c, c.replace("_", " ").capitalize()) for c in columns]
     docs = " ".join(DOCS[c] for c in columns if c in DOCS)
-    return {"rows": shown, "more": len(rows) - len(shown), "columns": titles, "lead": columns.index(lead), "docs": docs}
+    return {"rows": shown, "more": len(rows) - len(shown), "columns": titles, "lead": columns.index(lead), "docs": docs,
+            "support": "Test objects" if lead == "ap50" else "Test images"}  # fmt: skip
 
 
 def confusion(run: Run) -> dict[str, Any]:
