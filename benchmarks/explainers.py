@@ -59,7 +59,7 @@ def on_scenes(seed: int) -> Iterator[dict[str, Any]]:
         localise.scenes("texture", "t10k", localise.HELD + localise.TEST, seed),
     )
     images, cls, masks = (np.concatenate(both) for both in parts)
-    arena = localise.arena_of(images, cls, localise.NET)
+    arena = localise.arena_of(images, cls, localise.CONV)
     net = localise.trained(arena, "supervised", {}, localise.STEPS, seed)
     images, cls, masks = (a[localise.TRAIN :] for a in (images, cls, masks))
     size = images.shape[1:3]
