@@ -254,10 +254,10 @@ def test_hundred_cards_take_under_50_ms() -> None:
     for line in LINES:
         pair = line.split("|")[0]
         have, want = (part.strip() for part in pair.split(">"))
-        start = time.perf_counter()
+        start = time.process_time()
         with suppress(NeedsError):
             plan(facts(have), Fact.parse(want), many)
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert len(many) > 100
     assert sorted(times)[len(times) // 2] < 0.05 and max(times) < 0.5, f"slowest {1e3 * max(times):.0f} ms"
 
