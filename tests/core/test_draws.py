@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from modicum.core.draws import bits, key, permutation, uniform
+from modicum.core.draws import bits, key, permutations, uniform
 
 MASK = 2**64 - 1
 
@@ -61,17 +61,24 @@ def test_a_draw_does_not_depend_on_the_split() -> None:
 
 def test_global_random_state_is_untouched() -> None:
     before = torch.get_rng_state()
-    uniform(1, torch.arange(10), 0, 3), permutation(1, 0, 10)
+    uniform(1, torch.arange(10), 0, 3), permutations(1, 0, 1, 10)
     assert torch.equal(before, torch.get_rng_state())
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 1000])
 def test_a_permutation_is_one(n: int) -> None:
-    assert permutation(3, 1, n).sort().values.tolist() == list(range(n))
+    assert permutations(3, 1, 2, n).sort().values.tolist() == [list(range(n))] * 2
+
+
+def test_an_epochs_permutation_does_not_depend_on_the_epochs_made_with_it() -> None:
+    together = permutations(12345678901234, 4, 9, 40)
+    for row, epoch in zip(together, range(4, 13), strict=True):
+        assert torch.equal(row, permutations(12345678901234, epoch, 1, 40)[0])
+        assert torch.equal(row, bits(12345678901234, torch.arange(40), epoch, 1)[:, 0].argsort(stable=True))
 
 
 def test_permutations_differ_by_epoch_and_put_rows_anywhere() -> None:
-    many = torch.stack([permutation(3, epoch, 6) for epoch in range(6000)])
+    many = permutations(3, 0, 6000, 6)
     seen = torch.stack([(many == row).sum(0) for row in range(6)]).double()
     chi2 = ((seen - 1000) ** 2 / 1000).sum().item()
     assert abs(chi2 - 25) < 5 * 50**0.5

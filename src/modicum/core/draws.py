@@ -40,10 +40,13 @@ def key(*parts: object) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
+def _start(seed: int, view: int) -> int:
+    return _mixed(_mixed(seed + _GOLD) ^ view * _GOLD)
+
+
 def bits(seed: int, positions: Tensor, view: int, n: int) -> Tensor:
     """Hashed 64-bit integers (P, n) for positions (P,), int64."""
-    k = _mixed(_mixed(seed + _GOLD) ^ view * _GOLD)
-    p = _mix(positions.to(torch.int64) * _GOLD ^ k)
+    p = _mix(positions.to(torch.int64) * _GOLD ^ _start(seed, view))
     return _mix(p[:, None] + torch.arange(1, n + 1, dtype=torch.int64, device=positions.device) * _GOLD)
 
 
@@ -52,6 +55,7 @@ def uniform(seed: int, positions: Tensor, view: int, n: int) -> Tensor:
     return _shift(bits(seed, positions, view, n), 40).to(torch.float32) * 2**-24
 
 
-def permutation(seed: int, epoch: int, n: int) -> Tensor:
-    """A permutation of n rows, a function of (seed, epoch)."""
-    return torch.argsort(bits(seed, torch.arange(n), epoch, 1)[:, 0], stable=True)
+def permutations(seed: int, epoch: int, many: int, n: int) -> Tensor:
+    """Permutations of n rows for `many` epochs from `epoch` on, (many, n); each a function of (seed, its epoch)."""
+    starts = torch.tensor([_start(seed, e) for e in range(epoch, epoch + many)])
+    return _mix(_mix(torch.arange(n) * _GOLD ^ starts[:, None]) + _GOLD).argsort(dim=1, stable=True)

@@ -25,6 +25,7 @@ from modicum.data.pack import Annotations
 from modicum.data.views import make_view, needs
 
 AHEAD = 2**18  # pixels of a stream's views that are drawn at once
+SHUFFLED = 2**12  # rows of an order that are shuffled at once, an epoch at least
 
 
 class Gathered(Mapping[str, Tensor]):
@@ -71,7 +72,7 @@ class Feed:
         self.tags = None if self.data.tags is None else torch.from_numpy(self.data.tags)
         self.held: dict[str, tuple[Any, Tensor, dict[str, View]]] = {}
         self.rows = functools.lru_cache(maxsize=32)(self._rows)
-        self.permutation = functools.lru_cache(maxsize=64)(draws.permutation)
+        self.permutations = functools.lru_cache(maxsize=64)(draws.permutations)
 
     def put(self, name: str, values: Tensor) -> None:
         """A collected column, (N,...), in place of any of that name: streams may choose by it and batches carry it."""
@@ -110,11 +111,12 @@ class Feed:
         """Positions (P,) -> rows (P,)."""
         rows = self.rows(stream.rows)
         if stream.sampler == "shuffle":
-            epochs, out = positions // len(rows), torch.empty_like(positions)
-            for epoch in epochs.unique().tolist():
-                mine = epochs == epoch
-                out[mine] = self.permutation(seed, epoch, len(rows))[positions[mine] % len(rows)]
-            return rows[out]
+            many = max(1, SHUFFLED // len(rows))
+            spans, within = positions // (many * len(rows)), positions % (many * len(rows))
+            for span in spans.unique().tolist():
+                order = self.permutations(seed, span * many, many, len(rows)).flatten()
+                within = torch.where(spans == span, order[within], within)
+            return rows[within]
         luck = draws.uniform(seed, positions, 0, 2)
         if stream.sampler == "balanced":
             return self._balanced(rows, luck)

@@ -42,7 +42,7 @@ CARD = Card(
 class Imwa(Wrap):
     """Iterative model weight averaging."""
 
-    models: int = knob(2, 1, 64, doc="M, copies trained in each episode")
+    models: int = knob(2, 1, 16, doc="M, copies trained in each episode")
     episodes: int = knob(15, 1, 10_000, doc="E; 1 is vanilla model averaging")
     momentum: str = knob("mean", doc="the copies' optimiser state after an episode", choices=("mean", "reset"))
     refresh: str = knob("all", doc="images of a last pass for batch-norm statistics", choices=("all", "class", "none"))
