@@ -79,7 +79,8 @@ def cell(level: str, arm: str, seed: int, steps: int = STEPS) -> dict[str, Any]:
 def overlap(place: Path) -> float:
     """Mean IoU of the drafts of a run's training scenes; what they leave unknown counts as background."""
     from modicum.core.dataset import Dataset
-    from modicum.data.masks import UNKNOWN, Painter
+    from modicum.core.kinds import UNKNOWN
+    from modicum.data.masks import Painter
     from modicum.data.read import read
     from modicum.evaluate.masks import evaluate_masks
 

@@ -16,7 +16,7 @@ from modicum.core.net import Net, Out
 from modicum.deploy.export import export
 from modicum.deploy.masks import write_masks
 from modicum.deploy.predict import OnnxModel
-from modicum.engine.masks import masks_of
+from modicum.engine.dense import masks_of
 from modicum.nn.segment import segmenting
 
 from .conftest import CLASSES, Exported, digits, warm

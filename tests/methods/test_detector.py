@@ -15,7 +15,7 @@ from modicum.core.errors import NeedsError
 from modicum.core.loss import value
 from modicum.core.recipe import PLAIN
 from modicum.core.tables import LOOKED, table
-from modicum.engine.boxes import boxes_of
+from modicum.engine.dense import boxes_of
 from modicum.functional.assign import class_targets, in_view, objects
 from modicum.testing import toy
 from modicum.testing.case import Case

@@ -126,7 +126,7 @@ def test_where_it_looks_can_be_asked() -> None:
 def test_what_is_refused(tmp_path: Path) -> None:
     plain = make("tiny-conv:width=4", classes=3, channels=3, side=16)
     for bad in (built("tiny-conv:width=4"), segmenting(make("tiny-conv:width=4", classes=3, channels=3, side=16))):
-        with pytest.raises(ModelError, match="one head"):
+        with pytest.raises(ModelError, match="already"):
             detecting(bad)
     with pytest.raises(ModelError, match="width 0"):
         detecting(plain, 0)

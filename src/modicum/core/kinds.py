@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 
 from modicum.core.errors import SettingsError, did_you_mean
 
+UNKNOWN = 255  # in a class map: nobody says what the pixel is
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -60,7 +62,14 @@ _TABLE = (
         gives=("points", "tags"),
     ),
     Kind("masks", "uint8 (B,H,W), 255 unknown", "bytes", 80.0, "a class for each pixel", gives=("tags",)),
-    Kind("instances", "RLE per object", "rows + bytes", 80.0, "an outline of each object", gives=("boxes", "masks")),
+    Kind(
+        "instances",
+        "a bit for each pixel, per object",
+        "rows + bytes",
+        80.0,
+        "an outline of each object",
+        gives=("boxes", "masks"),
+    ),
     Kind("pairs", "i, j, same", "rows", 3.0, "whether two images show the same thing"),
     Kind("value", "float32 (B,)", "rows", 3.0, "a number for the image"),
     Kind("proposals", "float32 (M,4) xyxy, image", "column", 0.0, "boxes that may hold an object"),

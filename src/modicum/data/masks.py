@@ -20,12 +20,12 @@ import pyarrow.compute as pc
 
 from modicum.core.dataset import HUMAN, Dataset
 from modicum.core.errors import DataError
+from modicum.core.kinds import UNKNOWN
 from modicum.data.images import decode, limit
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-UNKNOWN = 255
 KINDS = ("masks", "instances")
 KEPT = 2**25  # pixels of class maps that are kept, a byte each
 _HEAD = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"

@@ -17,8 +17,9 @@ import numpy as np
 from modicum.core.dataset import Dataset
 from modicum.core.disk import whole
 from modicum.core.errors import DataError
+from modicum.core.kinds import UNKNOWN
 from modicum.core.space import writing
-from modicum.data.masks import UNKNOWN, Painter, squeezed
+from modicum.data.masks import Painter, squeezed
 from modicum.engine.explain import probabilities
 from modicum.engine.inputs import Inputs
 from modicum.engine.table import Finished

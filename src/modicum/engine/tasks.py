@@ -13,22 +13,25 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from modicum.core.dataset import Dataset
+from modicum.core.kinds import UNKNOWN
 from modicum.core.net import Net
-from modicum.data.masks import UNKNOWN, Painter, looked
+from modicum.data.masks import Painter, looked
 from modicum.data.vault import Vault
-from modicum.engine import boxes
 from modicum.engine.arms import Bench
+from modicum.engine.dense import Located, boxes_of, masks_of
 from modicum.engine.folds import Unseen
 from modicum.engine.loop import logits_of
-from modicum.engine.masks import masks_of
 from modicum.evaluate import baselines, calibration
+from modicum.evaluate.box_faults import faults
 from modicum.evaluate.boxes import Found, Truth, evaluate_boxes
 from modicum.evaluate.calibration import Temperature, softmax
 from modicum.evaluate.evaluate import evaluate
 from modicum.evaluate.masks import evaluate_masks
 from modicum.evaluate.tags import evaluate_tags
+from modicum.functional.proposals import column, propose
 
 SIMPLE = 5000  # labelled images at most that the nearest mean is taken of
+CEILING = 100  # images at most of which the reach of proposals is measured
 FROM = "the test split; training never saw these labels"
 
 
@@ -174,15 +177,30 @@ def _boxes(
     data, test = bench.data, _test(bench, said)
     whole = vault.reveal(data, "evaluation of boxes on the test split") if len(test) else data
     found = together([*located(bench, nets[main], test.tolist())])
-    return evaluate_boxes(found, drawn_boxes(whole, test), data.names, main=main, labels_from=FROM)
+    truth = drawn_boxes(whole, test)
+    measured = evaluate_boxes(found, truth, data.names, main=main, labels_from=FROM)
+    return {**measured, "boxes": faults(found, truth, data.names, test, _proposals(bench, nets[main], test))}
 
 
-def located(bench: Bench, net: Net, rows: Sequence[int]) -> Iterator[boxes.Found]:
+def _proposals(bench: Bench, net: Net, rows: np.ndarray) -> np.ndarray | None:
+    """What a network that stands on proposals (`proposes`) may choose from in the first images, as `column` packs it;
+    None for any other."""
+    if not getattr(net, "proposes", False):
+        return None
+    some, out = rows[:CEILING].tolist(), []
+    for row, (height, width) in zip(some, _sizes(bench, some)):
+        image = bench.pixels.image(row)
+        scale = np.tile([width / image.shape[1], height / image.shape[0]], 2).astype(np.float32)
+        out.append(propose(image) * scale)
+    return column(out)
+
+
+def located(bench: Bench, net: Net, rows: Sequence[int]) -> Iterator[Located]:
     """The boxes found in each row's image, in pixels of the stored image."""
-    return boxes.boxes_of(net, map(bench.pixels.image, rows), _sizes(bench, rows), shorter=bench.pixels.side)
+    return boxes_of(net, map(bench.pixels.image, rows), _sizes(bench, rows), shorter=bench.pixels.side)
 
 
-def together(parts: Sequence[boxes.Found]) -> Found:
+def together(parts: Sequence[Located]) -> Found:
     """Boxes of images, one after the other."""
     image = np.repeat(np.arange(len(parts)), [len(p.cls) for p in parts])
     if not parts:

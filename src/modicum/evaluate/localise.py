@@ -17,9 +17,9 @@ from typing import NamedTuple
 import numpy as np
 
 from modicum.core.errors import DataError
+from modicum.core.kinds import UNKNOWN
 
 TAUS = np.arange(0, 1, 0.01)
-UNKNOWN = 255
 PX_BINS = 1000
 
 

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from modicum.core.errors import DataError
+from modicum.core.kinds import UNKNOWN
 from modicum.evaluate.intervals import LEVEL, Interval, percentile, weights
 from modicum.evaluate.sheet import About, sheet
 
-UNKNOWN = 255
 GROUND = "background"
 METRICS = {
     "miou": About("Mean IoU", True, "intersection over union of pixels, a mean over background and the classes shown"),

@@ -11,8 +11,6 @@ from modicum.core.batch import Labels
 from modicum.core.loss import Term, mean
 from modicum.functional.losses import binary_cross_entropy, cross_entropy
 
-ROWS = {"class": "class", "tags": "tagged"}  # which images a stream draws
-
 
 def asked(logits: Tensor, labels: Labels, kind: str) -> Term:
     """The classifier's loss on logits (B,C).

@@ -1,8 +1,7 @@
 """A tiny vision transformer of ours, for images of 32 to 64 pixels: `tiny-vit`.
 
 Dosovitskiy et al. 2020, with what lets it learn from few images: patches are read by 3x3 convolutions (Xiao et al.
-2021), and positions are learned from sines and cosines of row and column on.  On 2,000 scenes of one digit (64 pixels,
-patches of 8, 4 blocks, 300 steps, one seed) a plain start reached 16 % of test scenes, sines 26 %, both 36 %.
+2021), and positions are learned from sines and cosines of row and column on.
 """
 
 from __future__ import annotations

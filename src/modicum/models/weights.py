@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CONVERT = (
-    "Nothing is unpickled here. Where you trust the file: "
-    "safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'net.safetensors')"
+    "Nothing is unpickled here. Where you trust the file, make a .safetensors of it elsewhere: "
+    "load its tensors with PyTorch's weights_only=True and hand them to safetensors.torch.save_file."
 )
 
 

@@ -1,18 +1,16 @@
 """Networks that say where things are: a dense head over a network's maps of several sizes (FCOS, Tian et al., 2019).
 
 At each position of each level it says how likely each class is, how far the four sides of the box are, and how near
-the box's middle the position is.  The change is an edit that models/files.py knows: the network stays what it was,
-with its weights, and its classifier makes way for the head.
+the box's middle the position is.  The network keeps its weights; its classifier makes way for the head.
 
 Letters: B images, P positions of all levels, C classes, M boxes.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +21,7 @@ from modicum.core.errors import ModelError
 from modicum.core.net import Net, Out
 from modicum.functional.boxes import clip, nms
 from modicum.functional.losses import wide
+from modicum.nn.edit import Levelled, black, noted, of
 
 WIDTH, DEPTH = 64, 2
 FINEST = 3.5  # pixels a step of the finest level, at least: nets halve, and odd sides are rounded up
@@ -118,7 +117,7 @@ def _layer(inside: int, out: int, stride: int = 1) -> list[nn.Module]:
     return [nn.Conv2d(inside, out, 3, stride, 1, bias=False), norm, nn.ReLU(inplace=True)]
 
 
-class Detecting(Net):
+class Detecting(Levelled):
     """A network whose answer is `Out.boxes`, in evaluation mode; `logits` say where each class is at its clearest.
 
     A loss reads `dense`.  While it is exported it gives no boxes, since how many there are is not known before.
@@ -126,34 +125,26 @@ class Detecting(Net):
 
     detector: Head
 
-    def spatial(self, x: Tensor) -> Tensor:
-        maps, levels = self.levels(x)
-        self.__dict__.get("kept", []).extend(levels)
-        return maps
-
     def dense(self, x: Tensor) -> Dense:
         """Images (B,c,H,W) in [0,1] -> what is said of each position."""
-        return self._seen(x)[1]
+        return self.both(x)[1]
 
     def forward(self, x: Tensor) -> Out:
-        maps, said = self._seen(x)
-        shown = maps if maps.ndim == 4 else None
-        boxes = None if self.training or torch.compiler.is_compiling() else found(said, (x.shape[-2], x.shape[-1]))
-        return Out(said.logits.amax(1), self.pool(maps), shown, boxes=boxes)
+        out, said = self.both(x)
+        if self.training or torch.compiler.is_compiling():
+            return out
+        return out._replace(boxes=found(said, (x.shape[-2], x.shape[-1])))
 
-    def _seen(self, x: Tensor) -> tuple[Tensor, Dense]:
-        kept = self.__dict__["kept"] = []  # for as long as this call lasts: `spatial` gives the last maps alone
-        try:
-            maps = self.spatial(self.normalise(x))
-        finally:
-            del self.__dict__["kept"]
-        levels = kept if maps.ndim != 4 else [*kept[:-1], maps]  # what explain hands out in their place is read, too
-        return maps, self.detector(levels[-len(self.detector.side) :], (x.shape[-2], x.shape[-1]))
+    def both(self, x: Tensor) -> tuple[Out, Dense]:
+        """Images (B,c,H,W) in [0,1] -> the answer without boxes, and what is said of each position."""
+        maps, levels = self.seen(x)
+        said = self.detector(levels[-len(self.detector.side) :], (x.shape[-2], x.shape[-1]))
+        return Out(said.logits.amax(1), self.pool(maps), maps if maps.ndim == 4 else None), said
 
 
 @torch.no_grad()
 def found(
-    said: Dense, size: tuple[int, int], *, least: float = 0.05, tau: float = 0.6, top: int = 300, most: int = 100
+    said: Dense, size: tuple[int, int], *, least: float = 0.05, tau: float = 0.6, top: int = 1000, most: int = 100
 ) -> Boxes:
     """The boxes of each image, by falling score: of the `top` surest answers those of a score above `least`, one of
     those of a class that overlap by more than `tau`, and `most` in all.  size: height and width of the images."""
@@ -176,25 +167,15 @@ def detecting(net: Net, width: int = WIDTH, depth: int = DEPTH) -> Net:
 
     Used are the last levels of the network, at most USED, whose steps are FINEST pixels or more; else its last one.
     width, depth: of the head.  Weights of the head come from torch's global generator.  ModelError where the network
-    shows no maps, or has a decoder or a head already.
+    shows no maps, or has a dense head already.
     """
-    if hasattr(net, "detector") or hasattr(net, "decoder") or not (8 <= width <= 1024 and 0 <= depth <= 16):
-        found, fix = f"a head of width {width} and depth {depth} on a {type(net).__name__}", "8 to 1024, and 0 to 16"
-        raise ModelError(found, where="network", fix=f"Give a classifier one head; width and depth are {fix}.")
-    classes, channels, side = (net.spec["args"][k] for k in ("classes", "channels", "side"))
-    device, was = net.mean.device, net.training
-    with torch.no_grad():
-        _, seen = net.eval().levels(torch.zeros(1, channels, side, side, device=device))
-    net.train(was)
+    if not (8 <= width <= 1024 and 0 <= depth <= 16):
+        found, fix = f"a head of width {width} and depth {depth}", "Give a width of 8 to 1024 and a depth of 0 to 16."
+        raise ModelError(found, where="network", fix=fix)
+    _, seen = black(net, net.levels)
+    side = net.spec["args"]["side"]
+    of(net, Detecting)
     used = [m for m in seen if side / m.shape[-1] >= FINEST][-USED:] or seen[-1:]
-    net.detector = Head([m.shape[1] for m in used], min(used[-1].shape[2:]), classes, width, depth).to(device)
-    net.head = nn.Identity()
-    own: Any = type(net)
-    net.__class__ = _detecting(own)
-    net.spec = {**net.spec, "edits": [*net.spec.get("edits", []), {"edit": "detector", "width": width, "depth": depth}]}
-    return net
-
-
-@functools.cache
-def _detecting(own: Any) -> Any:
-    return type(f"Detecting{own.__name__}", (Detecting, own), {"__doc__": Detecting.__doc__})
+    head = Head([m.shape[1] for m in used], min(used[-1].shape[2:]), net.spec["args"]["classes"], width, depth)
+    net.detector, net.head = head.to(net.mean.device), nn.Identity()
+    return noted(net, {"edit": "detector", "width": width, "depth": depth})

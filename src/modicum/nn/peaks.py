@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from modicum.core.net import Net, Out
 from modicum.functional.tokens import evidence, gridded
 from modicum.nn.cosine import CosineLinear
-from modicum.nn.stages import noted, of, shown
+from modicum.nn.edit import noted, of
+from modicum.nn.stages import shown
 
 
 class Evidence(nn.Module):

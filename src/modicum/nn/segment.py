@@ -1,15 +1,12 @@
 """Networks that say of each pixel what it is: a decoder over a network's maps, from coarse to fine (U-Net).
 
-The change is an edit that models/files.py knows (nn/stages.py has the others): the network stays what it was, with its
-weights, and its classifier makes way for the decoder.
+The network keeps its weights; its classifier makes way for the decoder.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +14,7 @@ from torch.nn import functional as F
 
 from modicum.core.errors import ModelError
 from modicum.core.net import Net, Out
+from modicum.nn.edit import Levelled, black, noted, of
 from modicum.nn.norm import BatchNorm2d
 
 MOST = 128  # channels of a decoder's level
@@ -70,26 +68,15 @@ def _layer(inside: int, out: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(inside, out, 3, stride, 1, bias=False), BatchNorm2d(out), nn.ReLU(inplace=True))
 
 
-class Segmenting(Net):
+class Segmenting(Levelled):
     """A network whose answer is `Out.masks`, (B,C+1,H,W); `logits` say where each class is at its clearest."""
 
     decoder: Decoder
 
-    def spatial(self, x: Tensor) -> Tensor:
-        maps, levels = self.levels(x)
-        self.__dict__.get("kept", []).extend(levels)
-        return maps
-
     def forward(self, x: Tensor) -> Out:
-        kept = self.__dict__["kept"] = []  # for as long as this call lasts: `spatial` gives the last maps alone
-        try:
-            maps = self.spatial(self.normalise(x))
-        finally:
-            del self.__dict__["kept"]
-        shown = maps if maps.ndim == 4 else None
-        levels = kept if shown is None else [*kept[:-1], shown]  # what explain hands out in their place is read, too
+        maps, levels = self.seen(x)
         masks = self.decoder(levels, (x.shape[-2], x.shape[-1]))
-        return Out(clearest(masks), self.pool(maps), shown, masks=masks)
+        return Out(clearest(masks), self.pool(maps), maps if maps.ndim == 4 else None, masks=masks)
 
 
 def clearest(masks: Tensor) -> Tensor:
@@ -107,24 +94,12 @@ def segmenting(net: Net, most: int = MOST) -> Net:
     """The network with a decoder in place of its classifier; noted in its `spec`.
 
     most: channels of a level of the decoder.  Weights of the decoder come from torch's global generator.
-    ModelError where the network shows no maps, or is one already.
+    ModelError where the network shows no maps, or has a dense head already.
     """
-    if isinstance(net, Segmenting) or not 1 <= most <= 1024:
-        found = "it has a decoder already" if isinstance(net, Segmenting) else f"a decoder of {most} channels"
-        raise ModelError(found, where="network", fix="Give it one decoder, of 1 to 1024 channels.")
-    classes, channels, side = (net.spec["args"][k] for k in ("classes", "channels", "side"))
-    device, was = net.mean.device, net.training
-    with torch.no_grad():
-        _, seen = net.eval().levels(torch.zeros(1, channels, side, side, device=device))
-    net.train(was)
-    net.decoder = Decoder([m.shape[1] for m in seen], min(seen[-1].shape[2:]), classes, most).to(device)
-    net.head = nn.Identity()
-    own: Any = type(net)
-    net.__class__ = _segmenting(own)
-    net.spec = {**net.spec, "edits": [*net.spec.get("edits", []), {"edit": "decoder", "most": most}]}
-    return net
-
-
-@functools.cache
-def _segmenting(own: Any) -> Any:
-    return type(f"Segmenting{own.__name__}", (Segmenting, own), {"__doc__": Segmenting.__doc__})
+    if not 1 <= most <= 1024:
+        raise ModelError(f"a decoder of {most} channels", where="network", fix="Give it 1 to 1024.")
+    _, seen = black(net, net.levels)
+    of(net, Segmenting)
+    decoder = Decoder([m.shape[1] for m in seen], min(seen[-1].shape[2:]), net.spec["args"]["classes"], most)
+    net.decoder, net.head = decoder.to(net.mean.device), nn.Identity()
+    return noted(net, {"edit": "decoder", "most": most})

@@ -1,23 +1,17 @@
-"""Networks changed between their early and their last stage (`Net.early`, `Net.late`): patches, a map generator.
-
-Each change is an edit that models/files.py knows: the network stays what it was, of a class that adds to its own.
-"""
+"""Networks changed between their early and their last stage (`Net.early`, `Net.late`): patches, a map generator."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from modicum.core.errors import ModelError
 from modicum.core.net import Net, Out
 from modicum.functional.patches import patchwise
+from modicum.nn.edit import black, keep, keeping, noted, of
 
-GENERATOR = "generator"
 MOST = 64  # patches a side, and grids
 
 
@@ -47,15 +41,12 @@ class Placed(Net):
 
     def early(self, x: Tensor) -> Tensor:
         maps = super().early(x)
-        self.__dict__.get("kept", []).append(maps)
+        keep(self, maps)
         return maps
 
     def forward(self, x: Tensor) -> Out:
-        kept = self.__dict__["kept"] = []  # for as long as this call lasts: `spatial` gives the last maps alone
-        try:
+        with keeping(self) as kept:
             out = super().forward(x)
-        finally:
-            del self.__dict__["kept"]
         return out._replace(places=self.generator(kept[0]))
 
 
@@ -82,11 +73,7 @@ def placed(net: Net) -> Net:
 
 def shown(net: Net) -> Tensor:
     """What `early` gives of one black image, in eval mode.  ModelError where the network shows nothing."""
-    channels, side = net.spec["args"]["channels"], net.spec["args"]["side"]
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        was = net.training
-        seen = net.eval().early(torch.zeros(1, channels, side, side, device=net.mean.device))
-        net.train(was)
+    seen: Tensor = black(net, net.early)
     return seen
 
 
@@ -109,28 +96,3 @@ def constant(net: nn.Module) -> Iterator[None]:
     finally:
         for p in learning:
             p.requires_grad_(True)
-
-
-@functools.cache
-def _both(extra: Any, own: Any) -> Any:
-    return type(f"{extra.__name__}{own.__name__}", (extra, own), {"__doc__": extra.__doc__})
-
-
-def of(net: Any, extra: Any) -> Any:
-    """The same object, of a class that puts `extra` before its own.
-
-    ModelError for one that is so already, and where two would both be the network's `generator` of maps.
-    """
-    if isinstance(net, extra):
-        raise ModelError(f"the network is a {extra.__name__} already", where="network", fix="Change it once.")
-    if hasattr(net, GENERATOR) and GENERATOR in extra.__annotations__:
-        raise ModelError("the network says where each class is already", where="network", fix="Change it once.")
-    own: Any = type(net)
-    net.__class__ = _both(extra, own)
-    return net
-
-
-def noted(net: Net, edit: dict[str, object]) -> Net:
-    """The network, with an edit added to its `spec`."""
-    net.spec = {**net.spec, "edits": [*net.spec.get("edits", []), edit]}
-    return net

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from modicum.core.kinds import UNKNOWN
 from modicum.report import pictures
 from modicum.report.looks import Pixels, fetch
 from modicum.report.read import Run
@@ -14,7 +15,6 @@ from modicum.report.sections import missing
 from modicum.report.text import plain
 
 SHOWN, LEGEND = 12, 12
-UNKNOWN = 255
 PALETTE = np.array(
     [[230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [0, 114, 178], [213, 94, 0], [204, 121, 167]],
     np.uint8,

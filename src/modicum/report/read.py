@@ -120,11 +120,15 @@ def _predictions(path: Path) -> dict[str, np.ndarray]:
     return out
 
 
-def _maps(path: Path) -> dict[str, np.ndarray]:
+def _arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as file:
         if sum(part.file_size for part in file.zip.infolist()) > 2**26:
             raise ValueError("it unfolds to more than 64 MiB")
-        out = {name: file[name] for name in ("rows", "targets", "maps")}
+        return {name: file[name] for name in names}
+
+
+def _maps(path: Path) -> dict[str, np.ndarray]:
+    out = _arrays(path, "rows", "targets", "maps")
     if out["maps"].ndim != 3 or not len(out["rows"]) == len(out["targets"]) == len(out["maps"]):
         raise ValueError("rows (R,), targets (R,) and maps (R,h,w) do not fit together")
     return out
@@ -142,10 +146,7 @@ def _found(path: Path) -> dict[str, np.ndarray]:
 
 
 def _drawn(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as file:
-        if sum(part.file_size for part in file.zip.infolist()) > 2**26:
-            raise ValueError("it unfolds to more than 64 MiB")
-        out = {name: file[name] for name in ("rows", "image", "xyxy", "cls", "state")}
+    out = _arrays(path, "rows", "image", "xyxy", "cls", "state")
     many = len(out["image"])
     if out["xyxy"].shape != (many, 4) or len(out["cls"]) != many or len(out["state"]) != many:
         raise ValueError("image (M,), xyxy (M,4), cls (M,) and state (M,) do not fit together")
@@ -153,10 +154,7 @@ def _drawn(path: Path) -> dict[str, np.ndarray]:
 
 
 def _masks(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as file:
-        if sum(part.file_size for part in file.zip.infolist()) > 2**26:
-            raise ValueError("it unfolds to more than 64 MiB")
-        out = {name: file[name] for name in ("rows", "said", "true")}
+    out = _arrays(path, "rows", "said", "true")
     maps = (out["said"], out["true"])
     if any(m.dtype != np.uint8 or m.ndim != 3 or len(m) != len(out["rows"]) for m in maps):
         raise ValueError("rows (R,), and class maps said and true, uint8 (R,h,w), do not fit together")

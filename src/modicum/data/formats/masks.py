@@ -12,6 +12,7 @@ from PIL import Image
 
 from modicum.core.dataset import Dataset
 from modicum.core.errors import DataError
+from modicum.core.kinds import UNKNOWN
 from modicum.data.formats import Fault, Found, Images, Progress, format_of
 from modicum.data.images import levels, measure
 from modicum.data.lines import TableFile, header_of, rows_of
@@ -21,7 +22,6 @@ from modicum.data.outlines import part_of, stamp
 from modicum.data.store import stays, write_images
 from modicum.data.walk import SUFFIXES, walk
 
-UNKNOWN = 255
 _PAIRS = {"images": "masks", "jpegimages": "segmentationclass"}
 _GROUND = frozenset(("background", "_background_", "bg"))
 _TXT, _CSV = "classes.txt", "classes.csv"

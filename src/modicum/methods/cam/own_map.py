@@ -15,7 +15,7 @@ from torch import Tensor
 from modicum.core.card import Card
 from modicum.core.errors import ModelError
 from modicum.core.method import Explain, Seen
-from modicum.nn.stages import GENERATOR
+from modicum.nn.edit import GENERATOR
 
 CARD = Card(
     title="The network's own map (as learned by BAS)",

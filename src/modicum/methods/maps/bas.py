@@ -23,13 +23,14 @@ from modicum.core.card import Card
 from modicum.core.loss import Loss, mean
 from modicum.core.method import Learn, Make, Presets, Recipes
 from modicum.core.net import Net, Nets
-from modicum.core.program import Clock, Info, Program, Stream, Train, Turn
+from modicum.core.program import Clock, Info, Program
 from modicum.core.recipe import Optim, Recipe
 from modicum.core.settings import knob
 from modicum.functional.losses import binary_cross_entropy, cross_entropy, wide
-from modicum.functional.told import ROWS, asked, present
+from modicum.functional.told import asked, present
 from modicum.nn.norm import settled
 from modicum.nn.stages import constant, placed
+from modicum.nn.told import training
 
 CARD = Card(
     title="Background Activation Suppression (BAS)",
@@ -49,7 +50,8 @@ CARD = Card(
         "asked for from the first step, the map learns what an untrained classifier looks at, and is worse than CAM.  "
         "`own-map` draws the map of the class that is asked for, not the "
         "mean over the most probable ones.  `labels=tags` is for images of several classes: then the network tells "
-        "tags, and it is trained by the library's loop, not by `fit`."
+        "tags, and is a step before another (`--via bas:labels=tags`).  Maps better than CAM's were measured on scenes "
+        "of digits; on blood cells, which fill their tiles, there was no clear gain."
     ),
 )
 
@@ -80,10 +82,7 @@ class Bas(Learn):
         return Nets({"net": placed(net) if self.maps else net})
 
     def program(self, info: Info) -> Program:
-        streams, steps = {"l": Stream(ROWS[self.labels], info.recipe.batch, ("weak",))}, info.recipe.steps
-        before = round(self.after * steps) if self.maps else steps
-        phases = [Train(streams, before, (Turn("named"),), "classifier"), Train(streams, steps - before)]
-        return [p for p in phases if p.steps]
+        return training(self.labels, info, self.after if self.maps else 1.0)
 
     def named(self, nets: Nets, batch: Batch, clock: Clock) -> Loss:
         """The classifier's loss alone."""

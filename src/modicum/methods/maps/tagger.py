@@ -14,8 +14,9 @@ from modicum.core.card import Card
 from modicum.core.loss import Loss
 from modicum.core.method import Learn
 from modicum.core.net import Nets
-from modicum.core.program import Clock, Info, Program, Stream, Train
-from modicum.functional.told import ROWS, asked
+from modicum.core.program import Clock, Info, Program
+from modicum.functional.told import asked
+from modicum.nn.told import training
 
 CARD = Card(
     title="Multi-label classification (binary relevance)",
@@ -35,7 +36,7 @@ class Tagger(Learn):
     """Tsoumakas et al., 2009, with one network for all classes."""
 
     def program(self, info: Info) -> Program:
-        return [Train({"l": Stream(ROWS["tags"], info.recipe.batch, ("weak",))}, info.recipe.steps)]
+        return training("tags", info)
 
     def loss(self, nets: Nets, batch: Batch, clock: Clock) -> Loss:
         labelled = batch["l"]

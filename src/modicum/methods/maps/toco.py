@@ -24,16 +24,17 @@ from modicum.core.card import Card
 from modicum.core.loss import Loss, mean
 from modicum.core.method import Learn, Make, Presets, Recipes
 from modicum.core.net import Nets
-from modicum.core.program import Clock, Info, Program, Stream, Train, Turn
+from modicum.core.program import Clock, Info, Program
 from modicum.core.recipe import Optim, Recipe
 from modicum.core.settings import knob
 from modicum.functional.heat import resized
 from modicum.functional.tokens import corners, crops, evidence, gridded, likeness, pairs, surely, told_apart
-from modicum.functional.told import ROWS, asked
+from modicum.functional.told import asked
 from modicum.nn.ema import EMA
 from modicum.nn.norm import settled
 from modicum.nn.peaks import peaked, projector
 from modicum.nn.stages import shown
+from modicum.nn.told import training
 
 TEMPERATURE, DECAY = 0.5, 0.9  # t; how much of the average projector is kept at each step
 
@@ -52,7 +53,9 @@ CARD = Card(
         "The classifier and its maps alone: no segmentation head.  From scratch; `after` is ours, in the place of "
         "pretrained weights.  The middle is where our networks are cut.  Maps are of one scale; crops lie anywhere in "
         "the weak view and are compared by cosine.  Networks without a class token use the mean of their last maps, "
-        "and see crops with running statistics.  `labels=tags` is trained by the library's loop, not by `fit`."
+        "and see crops with running statistics.  With `labels=tags` it is a step before another (`--via "
+        "toco:labels=tags`).  That the last tokens become less alike, as in the paper, was not seen with our small "
+        "transformer."
     ),
 )
 
@@ -93,10 +96,7 @@ class Toco(Learn):
         return Nets({"net": net, "middle": middle, "project": project, "slow": EMA(project)})
 
     def program(self, info: Info) -> Program:
-        streams, steps = {"l": Stream(ROWS[self.labels], info.recipe.batch, ("weak",))}, info.recipe.steps
-        before = round(self.after * steps) if self.maps else steps
-        phases = [Train(streams, before, (Turn("named"),), "classifier"), Train(streams, steps - before)]
-        return [p for p in phases if p.steps]
+        return training(self.labels, info, self.after if self.maps else 1.0)
 
     def named(self, nets: Nets, batch: Batch, clock: Clock) -> Loss:
         """What the labels alone ask, of the last tokens and the middle ones."""

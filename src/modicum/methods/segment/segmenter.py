@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from modicum.core.batch import Batch, Part
 from modicum.core.card import Card
 from modicum.core.errors import NeedsError
+from modicum.core.kinds import UNKNOWN
 from modicum.core.loss import Loss, Term, mean
 from modicum.core.method import Learn, Make, Presets, Recipes
 from modicum.core.net import Nets
@@ -29,7 +30,6 @@ from modicum.functional.geometry import warp_maps
 from modicum.functional.losses import wide
 from modicum.nn.segment import segmenting
 
-UNKNOWN = 255
 CARD = Card(
     title="U-Net (supervised segmentation)",
     role="learn",

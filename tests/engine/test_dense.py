@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from modicum.core.errors import ModelError
-from modicum.engine.boxes import boxes_of
+from modicum.engine.dense import boxes_of
 from modicum.models.doors import make
 from modicum.nn.detect import detecting
 
