@@ -11,12 +11,12 @@ from __future__ import annotations
 import argparse
 import csv
 import time
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from benchmarks.arena import RESULTS, Arena, done, keep
+from benchmarks.tiles import smears
 
 TILE, SIDE, STEPS, NET = 160, 64, 400, "tiny-conv:width=12"
 CLASSES = ("WBC", "Platelets")
@@ -38,15 +38,6 @@ class Tile(NamedTuple):
     pixels: np.ndarray
     cls: int
     boxes: np.ndarray
-
-
-@cache
-def smears() -> Any:
-    """The pictures with their boxes."""
-    from benchmarks.__main__ import data_home
-    from modicum.data.read import read
-
-    return read(data_home() / "bccd").data
 
 
 def drawn(split: str, wanted: dict[int, int], luck: np.random.Generator) -> list[Tile]:

@@ -35,6 +35,7 @@ def test_what_json_writes_is_read_back(value: Any) -> None:
         (b"", "not JSON"), (b"{", "not JSON"), (b'{"a": 1,}', "not JSON"), (b"{'a': 1}", "not JSON"),
         (b"[1] [2]", "not JSON"), (b'{"a": 1, "a": 1}', "'a' stands twice"), (b"NaN", "NaN is not a number"),
         (b"[Infinity]", "Infinity"), (b"[-Infinity]", "-Infinity"), (b"1e309", "too large"), (b"-1e309", "too large"),
+        (b"1E+0309", "too large"), (b"9" * 300 + b"e99", "too large"), (b"0.0000000000000000001e330", "too large"),
         (b"9223372036854775808", "too large"), (b"9" * 5000, "too large"), (b"[" * 100_000, "too deeply"),
         (b'{"a":' * 100_000, "too deeply"), (b"\xff\xfe{\0", "not UTF-8"), (b'{"a": "\xff"}', "not UTF-8"),
     ],

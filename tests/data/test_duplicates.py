@@ -16,6 +16,7 @@ from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 
 from modicum.data.duplicates import LEAST, STRICT, connected, find, grouped, likeness, members, threshold
+from modicum.data.formats.scenes import paint
 from modicum.data.hashes import luma, sketch, sketches
 
 Change = Callable[[Image.Image], Image.Image]
@@ -146,6 +147,19 @@ def test_where_all_look_alike_only_near_identical_pixels_count() -> None:
     copied = near.group[:100] >= 0
     assert copied.mean() > 0.95 and (near.group[:100] == near.group[1797:])[copied].all()
     assert (near.group[100:1797] >= 0).mean() < 0.02
+
+
+def test_one_thing_on_an_even_ground_is_a_duplicate_only_where_the_ground_is_the_same() -> None:
+    images = [paint("plain", number) for number in (534, 891, 801, 1008)]  # a 1 and a 1, a 0 and a 0, at like places
+    a, b = luma(sketched(images[::2])), luma(sketched(images[1::2]))
+    assert (likeness(a, b, threshold(sketched(images))[0]) > LEAST).all(), "the details alone would say so"
+    near = find(sketched([*images, *(crop(0, 0, 0.95, 0.95)(Image.fromarray(i)) for i in images)]))
+    assert near.group.tolist() == [0, 1, 2, 3] * 2, "each has its own cut copy alone"
+
+
+def test_scenes_of_digits_are_no_duplicates() -> None:
+    pixels = [paint(("plain", "texture", "clutter")[i % 3], i) for i in range(600)]
+    assert (find(sketched(pixels)).group < 0).all()
 
 
 def test_a_long_chain_is_told_and_not_held_together() -> None:

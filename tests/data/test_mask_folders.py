@@ -11,7 +11,7 @@ from PIL import Image
 
 from modicum.core.dataset import Dataset
 from modicum.core.errors import DataError
-from modicum.data.formats.masks import _coloured
+from modicum.data.formats.masks import coloured
 from modicum.data.images import levels
 from modicum.data.outlines import unstamp
 from modicum.data.read import read
@@ -24,7 +24,7 @@ MASK[1:3, 1:4], MASK[3, :2], MASK[0, 0] = 2, 1, 255
 def save(root: Path, name: str, values: np.ndarray, palette: bool = False) -> None:
     (root / name).parent.mkdir(parents=True, exist_ok=True)
     if palette:
-        (root / name).write_bytes(_coloured(values))
+        (root / name).write_bytes(coloured(values))
     else:
         Image.fromarray(values).save(root / name)
 
@@ -141,7 +141,7 @@ def test_other_folders_are_not_taken_for_masks(put: Put) -> None:
 
 def test_the_palette_is_that_of_voc(tmp_path: Path) -> None:
     """Its first colours, as everyone knows them."""
-    (tmp_path / "a.png").write_bytes(_coloured(np.arange(6, dtype=np.uint8)[None]))
+    (tmp_path / "a.png").write_bytes(coloured(np.arange(6, dtype=np.uint8)[None]))
     with Image.open(tmp_path / "a.png") as image:
         colours = np.asarray(image.convert("RGB"))[0].tolist()
     assert colours == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 0, 128], [128, 0, 128]]

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from modicum.core.dataset import Dataset
+from modicum.data.convert import convert
 from modicum.data.outlines import unstamp
 from modicum.data.read import Read, read
 
@@ -113,3 +114,54 @@ def test_real_sets(shared_data: Path, name: str, images: int, objects: int) -> N
     if name == "nuclei":
         columns = ("row", "x0", "y0", "x1", "y1")
         assert data.of_kind("boxes").select(columns).equals(data.of_kind("instances").select(columns))
+
+
+MASK = np.zeros((4, 6), np.uint8)
+MASK[0:2, 1:3], MASK[2:4, 4:6], MASK[3, 0] = 1, 2, 255
+
+
+@pytest.mark.parametrize("column", ["mask", "semantic"])
+def test_masks_of_class_numbers(tmp_path: Path, column: str) -> None:
+    found = write(tmp_path, names=["cat", "dog"], **{column: [png(MASK), None, png(MASK * 0)]})
+    data, said = found.data, found.data.of_kind("masks").to_pylist()
+    assert found.faults == [] and data.names == ("cat", "dog") and {r["row"] for r in said} == {0}
+    for r, number in zip(said, (1, 2, 255), strict=True):
+        np.testing.assert_array_equal(unstamp(r["data"]), number == MASK)
+        assert (r["class"], r["value"]) == ((-1, 0) if number == 255 else (number - 1, None))
+    assert {(r["kind"], r["row"], r["complete"]) for r in data.looked.to_pylist()} == {("masks", 0, 1), ("masks", 2, 1)}
+
+
+def test_a_mask_of_0_and_255_has_one_class(tmp_path: Path) -> None:
+    found = write(tmp_path, mask=[png((MASK == 1).astype(np.uint8) * 255), png(MASK * 0)])
+    assert [f.reason for f in found.faults] == ["only 0 and 255: 255 is taken for the class, not for unknown"]
+    (one,) = found.data.of_kind("masks").to_pylist()
+    assert one["class"] == 0 and one["value"] is None and len(found.data.names) == 1
+
+
+def test_masks_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    wide = png(np.full((4, 6), 300, np.uint16))
+    bomb = {"bytes": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + b"\xff" * 40, "path": None}
+    words, nothing = ({"bytes": content, "path": None} for content in (b"no picture", None))
+    bad = [png(np.zeros((5, 6), np.uint8)), wide, words, bomb, nothing]
+    found = write(tmp_path, mask=[*bad, png(MASK)])
+    assert [f.where for f in found.faults] == [f"train.parquet#{k}" for k in range(len(bad))]
+    assert "6 x 5 pixels for one of 6 x 4" in found.faults[0].reason and "300" in found.faults[1].reason
+    assert {r["row"] for r in found.data.looked.to_pylist()} == {len(bad)}, "of the others nothing is known"
+
+
+def test_a_column_called_mask_that_holds_no_pictures_is_left_alone(tmp_path: Path) -> None:
+    found = write(tmp_path, mask=["a", "b"])
+    assert found.data.of_kind("masks").num_rows == 0 and found.data.looked.num_rows == 0
+
+
+def test_masks_go_round(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    first = write(tmp_path / "in", names=["cat", "dog"], mask=[png(MASK), None, png(MASK * 0)]).data
+    convert(tmp_path / "in", tmp_path / "out", "parquet")
+    back = read(tmp_path / "out").data
+    assert back.names == first.names
+    for column in ("row", "class", "value", "x0", "y0", "x1", "y1"):
+        assert back.of_kind("masks")[column].to_pylist() == first.of_kind("masks")[column].to_pylist()
+    pairs = zip(back.of_kind("masks")["data"].to_pylist(), first.of_kind("masks")["data"].to_pylist(), strict=True)
+    assert all((unstamp(a) == unstamp(b)).all() for a, b in pairs)
+    assert back.looked.to_pylist() == first.looked.to_pylist()

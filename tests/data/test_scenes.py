@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -31,10 +33,27 @@ def test_what_there_is(data: Dataset) -> None:
     assert [*domain[:4]] == [*GROUNDS, "plain"]
     counts = np.bincount(data.of_kind("boxes")["row"].to_numpy(), minlength=len(data))
     assert counts.min() == 1 and counts.max() == 3
-    assert {str(f) for f in data.facts()} >= {"tags", "points", "boxes", "masks", "instances", "scribbles"}
+    assert {str(f) for f in data.facts()} >= {"tags", "points", "boxes", "masks", "instances", "scribbles", "text"}
     found = {r["kind"]: r for r in data.looked.to_pylist()}
     assert set(found) == {"tags", "points", "boxes", "masks", "instances"}
     assert data.looked.num_rows == 5 * len(data)
+
+
+def test_captions_say_where_the_boxes_are(data: Dataset, tmp_path: Path) -> None:
+    said = {r["row"]: r["data"].decode() for r in data.of_kind("text").to_pylist()}
+    assert sorted(said) == [*range(len(data))]
+    middle = {(r["row"], r["class"]): r["x0"] + r["x1"] for r in data.of_kind("boxes").to_pylist()}
+    assert {w for text in said.values() for w in text.split()} - {*"0123456789"} <= {"a", "an", "left", "above", "of"}
+    assert sum(" left of " in text for text in said.values()) > 700
+    for row, text in said.items():
+        digits = [int(w) for w in text.split() if w.isdigit()]
+        places = [middle.pop((row, c)) for c in digits]
+        assert places == sorted(places) and ("an 8" in text) == (8 in digits) and "a 8" not in text
+        assert text.count(" above ") == len(places) - len({*places})
+    assert not middle, "every digit is in its caption"
+    data.save(tmp_path / "kept")
+    kept = Dataset.load(tmp_path / "kept")
+    assert kept.of_kind("text").equals(data.of_kind("text")) and "text" in map(str, kept.facts())
 
 
 def test_masks_boxes_points_and_scribbles_agree(data: Dataset) -> None:

@@ -70,3 +70,14 @@ def test_no_cell_starts_a_formula(tmp_path: Path) -> None:
     with (tmp_path / "p.csv").open(newline="", encoding="utf-8") as file:
         found = [line[0] for line in csv.reader(file)][1:]
     assert found == ["'=1+1", "'@x", "'-2+3", "'\ta", "-7"] and [unguard(c) for c in found] == [r.id for r in rows]
+
+
+def test_of_many_classes_those_above_one_half_are_told(tmp_path: Path) -> None:
+    probs = np.array([[0.6, 0.9], [0.5, 0.2]], np.float32)
+    both, none = (Prediction("a", CLASSES[int(p.argmax())], float(p.max()), p, CLASSES, many=True) for p in probs)
+    assert both.told == ("dog", "=cat") and none.told == () and ROWS[1].told == ("dog",) and ROWS[2].told == ()
+    write([both, none], tmp_path / "p.csv")
+    with (tmp_path / "p.csv").open(newline="", encoding="utf-8") as file:
+        assert [row[:3] for row in csv.reader(file)][1:] == [["a", "dog; =cat", "0.9"], ["a", "", "0.5"]]
+    write([both, none], tmp_path / "p.parquet")
+    assert pq.read_table(tmp_path / "p.parquet")["class"].to_pylist() == ["dog; =cat", None]

@@ -67,3 +67,16 @@ def test_reliability_draws_bins_with_enough_images(after: bool) -> None:
     root = inside(charts.reliability(curve, curve if after else None))
     assert len([n for n in root.iter() if n.tag == "circle"]) == 1 + after
     assert len(re.findall("images", root.attrib["aria-label"])) == 2
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_shares_lie_where_they_say(small: bool) -> None:
+    x = np.linspace(0.5, 1, 11)
+    root = inside(charts.shares([(0, x, 1 - x)], EVIL, start=0.5, small=small))
+    width, tall = (float(v) for v in root.attrib["viewBox"].split()[2:])
+    (line,) = [n for n in root.iter() if n.tag == "polyline"]
+    ends = [tuple(map(float, pair.split(","))) for pair in line.attrib["points"].split()]
+    (x0, y0), (x1, y1) = ends[0], ends[-1]
+    levels = [float(n.attrib["y1"]) for n in root.iter() if n.tag == "line"]
+    assert (x0, x1) == (44, width - 8) and y1 == max(levels) < tall and y0 == pytest.approx(np.mean([*levels]))
+    assert "50\u00a0% at 50\u00a0%" in root.attrib["aria-label"] and width == (170 if small else 340)

@@ -55,14 +55,16 @@ def summary(folder: Path) -> list[str]:
 def next_commands(folder: Path) -> list[str]:
     """Commands that make sense now."""
     want, select = Run(folder).config["want"], f"modicum select {folder} --budget 20"
+    out = f" --{want} FOLDER" if want in ("masks", "boxes") else ""
     commands = {
-        f"modicum predict {folder} IMAGES": f"the {want} of new images, without PyTorch",
+        f"modicum predict {folder} IMAGES{out}": f"the {want} of new images, without PyTorch",
         f"modicum explain {folder} IMAGES": "see where it looks",
         **({select: "which images to label next"} if want == "class" else {}),
     }
-    if want == "boxes":  # which no ONNX file holds yet
-        del commands[f"modicum predict {folder} IMAGES"]
-    elif not (folder / "model.onnx").exists():
-        commands = {f"modicum export {folder}": "write model.onnx, which predict needs", **commands}
+    if not (folder / "model.onnx").exists():
+        if (folder / "export.json").exists():  # which says why it was refused
+            del commands[f"modicum predict {folder} IMAGES{out}"]
+        else:
+            commands = {f"modicum export {folder}": "write model.onnx, which predict needs", **commands}
     wide = max(map(len, commands))
     return [f"{command:<{wide}}   # {what}" for command, what in commands.items()]

@@ -50,9 +50,9 @@ def free_to_write(folder: Path) -> None:
     """SettingsError where a part of a folder's path is a file; MachineError where it cannot be made or written to."""
     there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
     if not there.is_dir():
-        raise SettingsError("a file, where a folder must be", where=there, fix="Choose another --out.")
+        raise SettingsError("a file, where a folder must be", where=there, fix="Choose another place.")
     if not os.access(there, os.W_OK):
-        fix = "Choose another --out, or change who may write there."
+        fix = "Choose another place, or change who may write there."
         raise MachineError("the folder cannot be written", where=there, fix=fix)
 
 

@@ -27,8 +27,8 @@ def evaluate(
         for metric, about in found["metrics"].items():
             value = arm.get(metric)
             if value and value[0] is not None:
-                plain = f"{value[0]:.3f} ({value[1]:.3f} to {value[2]:.3f})"
-                say(f"  {about['title']:<24} " + (plain if metric in ("nll", "brier") else percent(value)))
+                shown = f"{value[0]:.3f}" + ("" if value[1] is None else f" ({value[1]:.3f} to {value[2]:.3f})")
+                say(f"  {about['title']:<24} " + (shown if metric in ("nll", "brier") else percent(value)))
     if found.get("gain"):
         say(f"gain over {found['gain']['over']}: {points(found['gain']['accuracy'])}")
     say(found["verdict"]["sentence"])

@@ -27,5 +27,8 @@ def export(
         put_json(found)
         return
     say(f"{out or Path(run) / 'model.onnx'}: {found['bytes'] / 1e3:,.0f} kB, {found['parameters']:,} parameters")
-    same = f"logits agree with the network to {found['largest_difference']:.1e} on {found['images']} images"
-    say(f"{same}; {found['latency_ms']['median']:.2f} ms an image on one thread")
+    said, same = "logits", f"to {found['largest_difference']:.1e}"
+    if "largest_shift" in found:
+        said, same = "logits and scores", f"{same} and boxes to {found['largest_shift']:.1e} pixels"
+    say(f"{said} agree with the network {same} on {found['images']} images")
+    say(f"{found['latency_ms']['median']:.2f} ms an image on one thread")

@@ -22,6 +22,7 @@ MOST = 16 * 2**20
 SIZES = {"classes": range(1, 1_000_001), "channels": range(1, 257), "side": range(1, 8193)}
 """What a network may have: whatever a file says beyond is refused before memory is taken."""
 NAME = re.compile(r"\w[\w.@+-]{0,199}")
+_DIGITS = bytes.maketrans(b"123456789E", b"000000000e")
 LABEL = re.compile("[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]*")
 NEWER = "It was made by a newer Modicum: update yours (pip install -U modicum)."
 
@@ -65,7 +66,8 @@ def parse(text: bytes | str) -> Any:
     """
     try:
         plain = text if isinstance(text, str) else text.decode("utf-8-sig")
-        return json.loads(plain, object_pairs_hook=_once, parse_float=_finite, parse_int=_whole, parse_constant=_refuse)
+        numbers: dict[str, Any] = {"parse_float": _finite, "parse_int": _whole} if _long(plain) else {}
+        return json.loads(plain, object_pairs_hook=_once, parse_constant=_refuse, **numbers)
     except UnicodeDecodeError as error:
         raise ValueError(f"it is not UTF-8 text (byte {error.start})") from None
     except json.JSONDecodeError as error:
@@ -151,6 +153,12 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(k for k, _ in pairs if k in seen or seen.add(k))  # type: ignore[func-returns-value]
         raise ValueError(f"the key {short(twice)} stands twice")
     return out
+
+
+def _long(text: str) -> bool:
+    """Whether a number may be too large: there are 19 digits on end, or an exponent of 3."""
+    digits = text.encode(errors="replace").translate(_DIGITS, b"+")
+    return b"0" * 19 in digits or b"e000" in digits
 
 
 def _finite(text: str) -> float:

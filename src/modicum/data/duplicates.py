@@ -6,7 +6,9 @@ stretched onto the other.  Of unlike photographs it is below 0.5, of one photogr
 
 A pair is a near-duplicate from a likeness of LEAST on, and more where unlike images of the set are alike anyway:
 clothes on white, digits, parts in one holder.  `threshold` measures that.  Where it comes out above STRICT only
-near-identical pixels count, and crops and mirrors are not looked for.  The numbers were chosen on CIFAR-10 (whose pairs
+near-identical pixels count, and crops and mirrors are not looked for.  Details that fill few places (one thing on an
+even ground) agree by chance sooner: then the
+ground must be of nearly the same colour too.  The numbers were chosen on CIFAR-10 (whose pairs
 are known from Barz & Denzler 2020, "Do we train on test data?"), MNIST, and changed copies of COCO pictures and
 micrographs; Flowers-17 and Fashion-MNIST, on which they are measured, were left out.
 Letters: N images, P pairs.
@@ -18,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from modicum.data.hashes import BYTES, SIDE, Index, Part, colour, hashed, luma, mirrored
+from modicum.data.hashes import BYTES, COLOUR, SIDE, Index, Part, colour, hashed, luma, mirrored
 
 LEAST, MOST = 0.8, 0.99  # likeness of a near-duplicate
 STRICT = 0.9
@@ -30,6 +32,8 @@ _CUT: tuple[Part, ...] = (
 )  # fmt: skip
 _FAR, _NEAR = 9, 3  # bits in which hashes may differ, and where only near-identical pixels count
 _TINT = 25.0  # root mean square of colour differences, of 255, above which two images have other colours
+_SURE = 12.0  # Fisher z of a likeness times the root of the places that details fill, below which colour must decide
+_CLOSE = 5.0  # median of colour differences, of 255: where it must, that of the ground
 _FLAT = 0.5  # root mean square of details, of 255, below which there is nothing to compare
 _ENOUGH, _SAMPLE, _AT_ONCE = 50, 1024, 1024
 
@@ -174,7 +178,7 @@ def _linked(sketches: np.ndarray, rows: np.ndarray, shared: np.ndarray, least: f
         one, other, flip = luma(sketches[a]), luma(sketches[b]), turn == 1
         other[flip] = other[flip, :, ::-1]
         alike = likeness(one, other, shared, not strict)
-        same = (alike >= least) & _same_colour(sketches[a], sketches[b], flip)
+        same = (alike >= least) & _same_colour(sketches[a], sketches[b], flip, _sure(alike, one, other))
         found.append(now[same, :2])
         strength.append(alike[same])
         label = connected(len(sketches), np.concatenate(found))
@@ -198,12 +202,22 @@ def _proposed(sketches: np.ndarray, rows: np.ndarray, strict: bool) -> np.ndarra
     return np.asarray(found[:, once][[1, 2, 0]].T)
 
 
-def _same_colour(one: np.ndarray, other: np.ndarray, flip: np.ndarray) -> np.ndarray:
-    """Whether two sketches (P,BYTES) agree in colour; an image without colour agrees with all."""
+def _sure(alike: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Whether a likeness (P,) of grey pictures (P,SIDE,SIDE) says enough by itself, bool (P,): that of details in few
+    places, such as one object on an even ground, says less."""
+    few = np.minimum(*((d**2).sum((1, 2)) ** 2 / (d**4).sum((1, 2)) for d in (details(one), details(other))))
+    return np.asarray(np.arctanh(np.minimum(alike, 0.99999)) * np.sqrt(few) >= _SURE)
+
+
+def _same_colour(one: np.ndarray, other: np.ndarray, flip: np.ndarray, sure: np.ndarray) -> np.ndarray:
+    """Whether two sketches (P,BYTES) agree in colour, nearly so where it is not sure (P,) that they are alike; an image
+    without colour agrees with all."""
     a, b = colour(one), colour(other)
     b[flip] = b[flip][..., ::-1]
     grey = np.minimum(np.abs(a).max((1, 2, 3)), np.abs(b).max((1, 2, 3))) <= 2
-    return np.asarray(grey | (((a - b) ** 2).mean((1, 2, 3)) < _TINT**2))
+    apart = a - b
+    ground = np.median(np.abs(apart).max(1).reshape(len(a), COLOUR**2), 1)
+    return np.asarray(grey | ((apart**2).mean((1, 2, 3)) < _TINT**2) & (sure | (ground < _CLOSE)))
 
 
 # -- one picture onto another ------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from modicum.data.names import fold, name_of
 Frame = tuple[float, float, float, float]
 _COLUMNS = ("row", "kind", "class", "value", "x0", "y0", "x1", "y1", "data")
 _BESIDE = {"annotations", "labels", "segmentationclass", "segmentationobject"}
+_NOWHERE = (None,) * 4
 IGNORED = 0.0
 
 
@@ -37,14 +38,8 @@ class Objects:
     ) -> None:  # fmt: skip
         """One object.  cls: -1 = not known.  frame: x0, y0, x1, y1, half open, in pixels of the stored image.  data:
         its mask as PNG.  value: IGNORED, or of a tag."""
-        said = self.said
-        said["row"].append(row)
-        said["kind"].append(kind)
-        said["class"].append(cls)
-        said["value"].append(value)
-        for name, number in zip(("x0", "y0", "x1", "y1"), frame or (None, None, None, None)):
-            said[name].append(number)
-        said["data"].append(data)
+        for column, cell in zip(self.said.values(), (row, kind, cls, value, *(frame or _NOWHERE), data)):
+            column.append(cell)
 
     def look(self, kind: str, row: int, complete: bool = True) -> None:
         """That all objects of the kind in an image are there, or not all; what was said before can only become less."""

@@ -6,6 +6,7 @@ Run lengths (RLE) are COCO's: background and object in turns, down one column af
 
 from __future__ import annotations
 
+import functools
 import math
 import struct
 import zlib
@@ -16,6 +17,7 @@ import numpy as np
 
 from modicum.data.images import decode
 
+_ADLER = 65521
 _FAR = 1e7  # pixels from the corner of the image
 _MOST = 1 << 26  # crossings of an outline with rows of pixels: 1 GiB while it is filled
 
@@ -35,28 +37,48 @@ class Part(NamedTuple):
 
 def part_of(mask: np.ndarray, top: int = 0, left: int = 0) -> Part | None:
     """The smallest window on a mask, bool (H,W), whose own corner lies at (top, left); None where it is empty."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
+    rows, columns = np.asarray(mask.any(1)), np.asarray(mask.any(0))
+    if not rows.any():
         return None
-    a, b, c, d = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-    return Part(mask[a:b, c:d], top + int(a), left + int(c))
+    (a, b), (c, d) = ((int(x.argmax()), len(x) - int(x[::-1].argmax())) for x in (rows, columns))
+    return Part(mask[a:b, c:d], top + a, left + c)
 
 
 def stamp(part: Part, height: int, width: int) -> bytes:
     """A PNG of one bit a pixel at the size of the image; some tens of microseconds for a small object."""
     rows, columns = part.mask.shape
-    lines = np.zeros((height, 1 + (width + 7) // 8), np.uint8)  # each line begins with its filter: none
+    lines = np.zeros((rows, 1 + (width + 7) // 8), np.uint8)  # each line begins with its filter: none
     shift = part.left % 8
     shifted = np.zeros((rows, shift + columns), bool)
     shifted[:, shift:] = part.mask
     packed = np.packbits(shifted, axis=1)
     at = 1 + part.left // 8
-    lines[part.top : part.top + rows, at : at + packed.shape[1]] = packed
+    lines[:, at : at + packed.shape[1]] = packed
     head = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
-    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(lines.data, 1)), (b"IEND", b""))
+    above, below = (n * lines.shape[1] for n in (part.top, height - part.top - rows))
+    chunks = ((b"IHDR", head), (b"IDAT", _between(above, lines.tobytes(), below)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
     )
+
+
+def _between(above: int, data: bytes, below: int) -> bytes:
+    """zlib's stream of so many zeros, data, and so many zeros: of the zeros it knows the blocks and the checksum."""
+    check = zlib.adler32(data, above % _ADLER << 16 | 1)
+    low, high = check & 0xFFFF, check >> 16
+    check = (high + below * low) % _ADLER << 16 | low
+    return b"\x78\x01" + _zeros(above) + _blocks(data) + _zeros(below) + b"\x03\x00" + struct.pack(">I", check)
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _zeros(count: int) -> bytes:
+    return _blocks(bytes(count)) if count else b""
+
+
+def _blocks(data: bytes) -> bytes:
+    """Deflate's blocks of data, more to follow, up to a whole byte; runs alone are looked for."""
+    packer = zlib.compressobj(1, zlib.DEFLATED, -12, 5, zlib.Z_RLE)
+    return packer.compress(data) + packer.flush(zlib.Z_SYNC_FLUSH)
 
 
 def unstamp(data: bytes, where: object = "") -> np.ndarray:
@@ -81,31 +103,35 @@ def filled(polygons: Sequence[np.ndarray], height: int, width: int) -> Part | No
             raise ValueError(f"an outline from {x0:.3g}, {y0:.3g} to {x1:.3g}, {y1:.3g}")
         left, top, right, bottom = min(left, x0), min(top, y0), max(right, x1), max(bottom, y1)
     x0, y0 = int(max(left, 0)), int(max(top, 0))
-    mask = np.zeros((max(0, min(height, math.ceil(bottom)) - y0), max(0, min(width, math.ceil(right)) - x0)), bool)
-    for points in polygons:
-        mask |= _filled(points - (x0, y0), *mask.shape)
+    size = max(0, min(height, math.ceil(bottom)) - y0), max(0, min(width, math.ceil(right)) - x0)
+    mask = _filled(polygons[0] - (x0, y0), *size)
+    for points in polygons[1:]:
+        mask |= _filled(points - (x0, y0), *size)
     return part_of(mask, y0, x0)
 
 
 def _filled(points: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Every edge turns the pixels right of it, in the rows whose centres it crosses."""
-    after = np.concatenate([points[1:], points[:1]])
-    (x, y), (x2, y2) = points.T, after.T
-    rims = np.ceil(np.stack([np.minimum(y, y2), np.maximum(y, y2)]) - 0.5)
-    first, last = np.minimum(np.maximum(rims, 0), height).astype(np.int64)
-    count = last - first
+    """Every edge turns the pixels right of it, in the rows whose centres it crosses: row after row, from one crossing
+    to the next."""
+    x, y = np.concatenate([points, points[:1]]).T
+    at = np.minimum(np.maximum(np.ceil(y - 0.5), 0), height).astype(np.int64)  # the first row whose centre is below
+    first, count = np.minimum(at[:-1], at[1:]), np.abs(at[1:] - at[:-1])
     total = int(count.sum())
     if total > _MOST:
         raise ValueError(f"an outline that crosses {total:,} rows of pixels")
-    edge = np.repeat(np.arange(len(count)), count)
-    row = np.arange(total) + (first - (np.cumsum(count) - count))[edge]
-    dy = y2 - y
-    slope = (x2 - x) / np.where(dy == 0, 1, dy)
+    dy = y[1:] - y[:-1]
+    dy[dy == 0] = 1  # such an edge crosses no row
+    slope = (x[1:] - x[:-1]) / dy
+    edge = np.arange(len(count)).repeat(count)
+    row = np.arange(total) + (first - count.cumsum() + count)[edge]
     crossing = x[edge] + (row + 0.5 - y[edge]) * slope[edge]
     column = np.minimum(np.maximum(np.ceil(crossing - 0.5), 0), width).astype(np.int64)
-    turns = np.bincount(row * (width + 1) + column, minlength=height * (width + 1)).astype(np.uint8)
-    inside = np.cumsum(turns.reshape(height, width + 1)[:, :width], axis=1, dtype=np.uint8) & 1
-    return np.asarray(inside, bool)
+    ends = np.zeros(total + 2, np.int64)
+    ends[1:-1], ends[-1] = row * width + column, height * width
+    ends.sort()  # in each row an even number
+    inside = np.zeros(total + 1, bool)
+    inside[1::2] = True
+    return inside.repeat(ends[1:] - ends[:-1]).reshape(height, width)
 
 
 # -- run lengths -------------------------------------------------------------------------------------------------------

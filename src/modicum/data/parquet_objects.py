@@ -1,12 +1,14 @@
-"""Boxes and instances that stand in columns of a Parquet file beside its images.
+"""Boxes, instances and masks that stand in columns of a Parquet file beside its images.
 
 `boxes` is a list of [x0, y0, x1, y1] a row, `categories` a class (a number or a word) for each; `instances` is a PNG
 whose pixels are 0, 1, 2, ... (up to 16 bits), `instance_categories` the class of 1, 2, ...  Without classes, an object
-is of the image's class, or an "object".  Null says that nobody looked.
+is of the image's class, or an "object".  `mask`, or `semantic`, is a PNG whose pixels are 0 for the ground, c + 1 for
+class c, 255 for unknown; where nothing but 0 and 255 occurs, 255 is the class.  Null says that nobody looked.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,15 +20,18 @@ import pyarrow.parquet as pq
 
 from modicum.core.dataset import Dataset
 from modicum.core.errors import DataError
+from modicum.core.kinds import UNKNOWN
 from modicum.data.formats import Fault, ordered
 from modicum.data.images import levels, measure
 from modicum.data.lines import cell_of
 from modicum.data.names import name_of
-from modicum.data.objects import Classes, Frame, Objects, fitted
+from modicum.data.objects import IGNORED, Classes, Frame, Objects, fitted
 from modicum.data.outlines import part_of, stamp
 
 _BOXES, _MAPS = ("boxes", "categories"), ("instances", "instance_categories")
+_MASKS = ("mask", "semantic")
 _ALONE = "object"
+_UNKNOWN = -1  # class of a mask's pixels that are 255
 _MOST = 100_000  # classes, and instances of one image
 
 
@@ -46,16 +51,19 @@ class Drawn:
 def drawn_in(table: pq.ParquetFile, image: str, name: str, faults: list[Fault]) -> Drawn | None:
     """What the columns of boxes and instances say; None where there are none.  image: the column of images."""
     schema = table.schema_arrow
-    wanted = [c for c in (*_BOXES, *_MAPS) if c in schema.names and _fits(schema.field(c).type, c)]
-    if not {_BOXES[0], _MAPS[0]} & {*wanted}:
+    wanted = [c for c in (*_BOXES, *_MAPS, *_MASKS) if c in schema.names and _fits(schema.field(c).type, c)]
+    readers = {_BOXES[0]: ("boxes", _boxes), _MAPS[0]: ("instances", _instances)}
+    readers |= {c: ("masks", functools.partial(_mask, c)) for c in _MASKS[::-1] if c in wanted}
+    readers = {c: reader for c, reader in readers.items() if c in wanted}
+    if not readers:
         return None
     out, row = Drawn(names=_names(schema)), 0
     for batch in table.iter_batches(batch_size=64, columns=[image, *wanted]):
         for cells in batch.to_pylist():
             content = _bytes(cells[image])
             if content is not None:
-                for kind, read in ((_BOXES[0], _boxes), (_MAPS[0], _instances)):
-                    if cells.get(kind) is not None:
+                for column, (kind, read) in readers.items():
+                    if cells.get(column) is not None:
                         _row(out, kind, row, f"{name}#{row}", content, cells, read, faults)
             row += 1
     return out
@@ -113,6 +121,22 @@ def _instances(cells: dict[str, Any], height: int, width: int) -> tuple[list[Any
     return out, []
 
 
+def _mask(column: str, cells: dict[str, Any], height: int, width: int) -> tuple[list[Any], list[tuple[bool, str]]]:
+    """Each class of a mask of class numbers."""
+    values = levels(_bytes(cells[column]) or b"", column)
+    if values.shape != (height, width):
+        raise ValueError(f"a picture of {values.shape[1]} x {values.shape[0]} pixels for one of {width} x {height}")
+    if values.dtype != bool and not 0 <= values.min() <= values.max() <= UNKNOWN:
+        raise ValueError(f"pixels from {values.min()} to {values.max()}: class numbers are 0 to 254, 255 is unknown")
+    out = []
+    for number in np.unique(values).tolist():
+        part = part_of(values == number) if number else None
+        if part is not None:
+            cls = _UNKNOWN if number == UNKNOWN else int(number) - 1
+            out.append((cls, part.frame, stamp(part, height, width)))
+    return out, []
+
+
 def joined(
     parts: Sequence[tuple[Drawn | None, Mapping[int, int], Mapping[int, str]]], faults: list[Fault]
 ) -> Dataset | None:
@@ -124,6 +148,7 @@ def joined(
     seen = [d for d, _, _ in parts if d is not None]
     if not seen:
         return None
+    _settled([rows for d in seen for kind, rows in d.objects.items() if kind == "masks"], faults)
     numbers = [c for d in seen for rows in d.objects.values() for found in rows.values() for c, _, _ in found]
     names = next((d.names for d in seen if d.names), []) or _plain(numbers)
     classes = Classes(names)
@@ -134,6 +159,9 @@ def joined(
                     continue
                 said.look(kind, rows[at], at not in drawn.part.get(kind, ()))  # type: ignore[union-attr]
                 for cls, frame, mask in found:
+                    if kind == "masks" and cls == _UNKNOWN:
+                        said.add(kind, rows[at], -1, frame, mask, IGNORED)
+                        continue
                     try:
                         word = words.setdefault(cls, _word(cls, names)) if cls is not None else labels[at] or _ALONE
                         said.add(kind, rows[at], classes.number(word), frame, mask)
@@ -141,6 +169,14 @@ def joined(
                         faults.append(Fault(f"row {rows[at]}", f"{kind}: class {cell_of(cls)[:40]!r}: {error}"))
                         said.look(kind, rows[at], complete=False)
     return said.delta(classes.names)
+
+
+def _settled(masks: Sequence[dict[int, list[tuple[Any, Frame, bytes | None]]]], faults: list[Fault]) -> None:
+    """Where nothing but 0 and 255 occurs, 255 is the only class there is."""
+    if {cls for rows in masks for found in rows.values() for cls, _, _ in found} == {_UNKNOWN}:
+        faults.append(Fault("masks", "only 0 and 255: 255 is taken for the class, not for unknown"))
+        for rows in masks:
+            rows.update({at: [(0, frame, mask) for _, frame, mask in found] for at, found in rows.items()})
 
 
 def _plain(values: Sequence[Any]) -> list[str]:
@@ -165,7 +201,7 @@ def _bytes(cell: Any) -> bytes | None:
 
 def _fits(kind: pa.DataType, column: str) -> bool:
     """Whether a column has the type that its name promises."""
-    if column == "instances":
+    if column in (_MAPS[0], *_MASKS):
         kind = kind.field("bytes").type if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 else kind
         return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
     if not _is_list(kind):
@@ -181,9 +217,10 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def _names(schema: pa.Schema) -> list[str]:
-    """Names of numbered categories from the hub's metadata; [] where there are none."""
+    """Names of numbered categories, else of labels, from the hub's metadata; [] where there are none."""
     try:
-        feature = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]["categories"]
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        feature = features["categories"] if "categories" in features else features["label"]
         feature = feature[0] if isinstance(feature, list) else feature.get("feature", feature)
         names = [name_of(str(n)) for n in feature["names"]]
         return names if len(set(names)) == len(names) and all(names) else []

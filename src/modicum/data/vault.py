@@ -25,7 +25,7 @@ from modicum.core.errors import DataError
 from modicum.core.tables import bounded
 
 _LABELS, _OPENINGS, _REST = "vault.parquet", "openings.jsonl", "rest"
-SAID = ("class", "tags", "points", "scribbles", "boxes", "masks", "instances")
+SAID = ("class", "tags", "points", "scribbles", "boxes", "masks", "instances", "text")
 """Kinds that are hidden outside of training.  Votes and probabilities stay: a protocol may be about them."""
 
 

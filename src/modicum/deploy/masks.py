@@ -35,7 +35,7 @@ def write_masks(model: Path | str, images: Iterable[Path | str], folder: Path) -
     from PIL import Image
 
     net, taken = model_of(model), set[str]()
-    net.refuse_plain()
+    net.refuse_plain("masks")
     with writing(folder, "masks"):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "classes.txt").write_text("\n".join(("background", *net.classes)) + "\n", encoding="utf-8")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,22 +14,26 @@ from modicum.core.form import SIZES
 from modicum.data.images import decode, resize, square
 from modicum.deploy.export import FORMAT, open_session
 from modicum.deploy.seal import opened
+from modicum.deploy.suppress import Located, found
 from modicum.functional.drafts import class_map
 from modicum.runs.run import Run
 
 Image = Path | str | np.ndarray
 MOST = 2**31
+_FLOATS = "tensor(float)"
 _AGAIN = "Export the run: modicum export RUN."
 _FORM = {
     "classes": [form.LABEL], "side": SIZES["side"], "channels": SIZES["channels"],
     "shorter": range(SIZES["side"][-1] + 1), "temperature": (float, None), "net": str, "dtype": str,
+    "tells": str,
 }  # fmt: skip
 
 
 class Prediction(NamedTuple):
     """One image's answer: probs, float32 (C,), for `classes`, of which `name` has the largest, `confidence`.
 
-    fault: why the image could not be read; then name is '', confidence NaN and probs empty.
+    fault: why the image could not be read; then name is '', confidence NaN and probs empty.  many: each class is a yes
+    or no of its own, as with tags, masks and boxes.
     """
 
     id: str
@@ -38,6 +42,15 @@ class Prediction(NamedTuple):
     probs: np.ndarray
     classes: tuple[str, ...]
     fault: str = ""
+    many: bool = False
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """What is in the image: `name`; where there may be many classes, those of a probability above one half, the
+        largest first."""
+        if self.fault or not self.many:
+            return (self.name,) * (not self.fault)
+        return tuple(self.classes[c] for c in np.argsort(-self.probs, kind="stable") if self.probs[c] > 0.5)
 
 
 def predict(model: Path | str, images: Iterable[Path | str], batch: int = 64, threads: int = 1) -> Iterator[Prediction]:
@@ -56,9 +69,9 @@ def model_of(model: Path | str, threads: int = 1) -> OnnxModel:
         return OnnxModel(path, threads)
     if not (path / "model.onnx").is_file():
         Run(path).refuse_held()
-    found = OnnxModel(path / "model.onnx", threads)
-    _of_this_run(found, path)
-    return found
+    own = OnnxModel(path / "model.onnx", threads)
+    _of_this_run(own, path)
+    return own
 
 
 def _of_this_run(model: OnnxModel, run: Path) -> None:
@@ -83,7 +96,7 @@ def files_of(images: Iterable[Path | str]) -> Iterator[Path]:
 
 def _properties(props: dict[str, str], path: Path) -> dict[str, Any]:
     """What the file says of itself, as values."""
-    texts = ("net", "dtype")
+    texts = ("net", "dtype", "tells")
     if (number := props.get("format", "")).isdecimal() and int(number[:9]) > FORMAT:
         raise ModelError(f"its format is {number[:9]}, this version reads {FORMAT}", where=path, fix=form.NEWER)
     try:
@@ -93,16 +106,18 @@ def _properties(props: dict[str, str], path: Path) -> dict[str, Any]:
         wrong = f"{key} is missing"
     except ValueError as error:
         wrong = str(error)
-    if wrong or values["dtype"] not in ("uint8", "uint16"):
-        raise ModelError(f"what the file says of itself is damaged: {wrong or 'dtype'}", where=path, fix=_AGAIN)
+    known = {"dtype": ("uint8", "uint16"), "tells": ("class", "tags", "masks", "boxes")}
+    if wrong := wrong or next((k for k, words in known.items() if values[k] not in words), ""):
+        raise ModelError(f"what the file says of itself is damaged: {wrong}", where=path, fix=_AGAIN)
     return values
 
 
 class OnnxModel:
     """A file that `deploy.export` wrote.
 
-    classes: names in the order of probs.  side, channels, dtype: of the images the net takes.  temperature: None where
-    not calibrated.  segments: whether it has masks.  net: sha256 of the weights it was exported from.  threads: that
+    classes: names in the order of probs.  side, channels, dtype: of the images the net takes.  tells: class, tags,
+    masks or boxes; many: whether each class is a yes or no of its own.  temperature: None where not calibrated.
+    segments, finds: whether it has masks, boxes.  net: sha256 of the weights it was exported from.  threads: that
     onnxruntime may use.  ModelError for a file that is missing, damaged or not ours (see `deploy.seal`).
     """
 
@@ -118,6 +133,8 @@ class OnnxModel:
         self.classes: tuple[str, ...] = tuple(props["classes"])
         self.side, self.channels, self.shorter = (int(props[k]) for k in ("side", "channels", "shorter"))
         self.dtype = np.dtype(props["dtype"])
+        self.tells: str = props["tells"]
+        self.many = self.tells != "class"
         self.temperature: float | None = props["temperature"]
         self.net: str = props["net"]
         self._session = open_session(content, path, threads)
@@ -125,11 +142,14 @@ class OnnxModel:
             ends = [(e.name, e.type, *e.shape[1:]) for e in (*self._session.get_inputs(), *self._session.get_outputs())]
         except (ValueError, TypeError, RuntimeError):  # a name that is no text
             ends = []
-        answers = [(name, "tensor(float)", len(self.classes)) for name in ("logits", "probs")]
-        pixels = ("masks", "tensor(float)", len(self.classes) + 1, self.side, self.side)
-        told = [("images", f"tensor({self.dtype})", self.side, self.side, self.channels), *answers]
-        self.segments = ends == [*told, pixels]
-        if ends != told and not self.segments:
+        told: list[tuple[Any, ...]] = [("images", f"tensor({self.dtype})", self.side, self.side, self.channels)]
+        told += [(name, _FLOATS, len(self.classes)) for name in ("logits", "probs")]
+        more = ends[len(told) :] if ends[: len(told)] == told else [()]
+        self.segments = more == [("masks", _FLOATS, len(self.classes) + 1, self.side, self.side)]
+        self.positions = more[0][2] if len(more) == 2 and len(more[0]) == 4 else 0
+        places = [("xyxy", _FLOATS, self.positions, 4), ("score", _FLOATS, self.positions, len(self.classes))]
+        self.finds = more == places and type(self.positions) is int and 0 < self.positions <= 2 * self.side**2
+        if more and not self.segments and not self.finds:
             raise ModelError("its inputs and outputs are not those it names", where=path, fix=_AGAIN)
 
     def fit(self, array: np.ndarray) -> np.ndarray:
@@ -160,11 +180,12 @@ class OnnxModel:
             raise ModelError(found, where=self.path, fix=_AGAIN)
         return logits, probs
 
-    def refuse_plain(self) -> None:
-        """ModelError where the network says nothing of pixels."""
-        if not self.segments:
-            fix = "Train with `--want masks`, and export that run."
-            raise ModelError("a network that says nothing of pixels", where=self.path, fix=fix)
+    def refuse_plain(self, kind: str) -> None:
+        """ModelError where the network says nothing of this kind, "masks" or "boxes"."""
+        if not {"masks": self.segments, "boxes": self.finds}[kind]:
+            what = {"masks": "says nothing of pixels", "boxes": "finds no boxes"}[kind]
+            fix = f"Train with `--want {kind}`, and export that run."
+            raise ModelError(f"a network that {what}: it tells {self.tells}", where=self.path, fix=fix)
 
     def masks(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """The class map of each image (H,W,c), uint8 (H,W): 0 background, c + 1 class c.  ModelError where the network
@@ -172,17 +193,35 @@ class OnnxModel:
 
         One image at a time: a batch of logits a pixel is large.
         """
-        self.refuse_plain()
+        self.refuse_plain("masks")
         for image in images:
-            fitted = np.ascontiguousarray(self.fit(image)[None])
-            try:
-                logits = self._session.run(["masks"], {"images": fitted})[0]
-            except Exception as error:  # onnxruntime's errors share no base class
-                why = " ".join(str(error).split())[:160]
-                raise ModelError(f"the network failed on an image: {why}", where=self.path, fix=_AGAIN) from None
-            if logits.shape != (1, len(self.classes) + 1, self.side, self.side) or not np.isfinite(logits).all():
-                raise ModelError("its masks are not numbers a pixel", where=self.path, fix=_AGAIN)
-            yield class_map(logits[0], image.shape[:2])
+            logits = self._one(image, {"masks": (len(self.classes) + 1, self.side, self.side)})[0]
+            yield class_map(logits, image.shape[:2])
+
+    def boxes(self, images: Iterable[np.ndarray]) -> Iterator[Located]:
+        """The boxes in each image (H,W,c), in its pixels.  ModelError where the network finds no boxes."""
+        self.refuse_plain("boxes")
+        shapes = {"xyxy": (self.positions, 4), "score": (self.positions, len(self.classes))}
+        for image in images:
+            xyxy, score = self._one(image, shapes)
+            said = found(xyxy, score, (self.side, self.side))
+            height, width = image.shape[:2]
+            yield said._replace(xyxy=said.xyxy * (np.array([width, height, width, height], np.float32) / self.side))
+
+    def _one(self, image: np.ndarray, shapes: Mapping[str, tuple[int, ...]]) -> list[np.ndarray]:
+        """What is said of one image under these names.  ModelError where it has another shape; DataError, which is
+        about the image alone, where it is not finite."""
+        fitted = np.ascontiguousarray(self.fit(image)[None])
+        try:
+            said = [part[0] for part in self._session.run(list(shapes), {"images": fitted})]
+        except Exception as error:  # onnxruntime's errors share no base class
+            why = " ".join(str(error).split())[:160]
+            raise ModelError(f"the network failed on an image: {why}", where=self.path, fix=_AGAIN) from None
+        if wrong := [name for part, (name, shape) in zip(said, shapes.items()) if part.shape != shape]:
+            raise ModelError(f"its {wrong[0]} have another shape than it says", where=self.path, fix=_AGAIN)
+        if not all(np.isfinite(part).all() for part in said):
+            raise DataError("the network's answer is not a number", where=self.path, fix="Leave this image out.")
+        return said
 
     def predict(self, images: Iterable[Image], batch: int = 64) -> Iterator[Prediction]:
         """Answers in the order of the images: paths, or arrays (H,W,c) whose id is their position.
@@ -202,7 +241,7 @@ class OnnxModel:
         yield from self._answer(held)
 
     def _fault(self, name: str, why: str) -> Prediction:
-        return Prediction(name, "", float("nan"), np.empty(0, np.float32), self.classes, why)
+        return Prediction(name, "", float("nan"), np.empty(0, np.float32), self.classes, why, self.many)
 
     def _answer(self, held: list[Prediction | tuple[str, np.ndarray]]) -> Iterator[Prediction]:
         pixels = [item[1] for item in held if not isinstance(item, Prediction)]
@@ -216,4 +255,4 @@ class OnnxModel:
                 yield self._fault(item[0], "the network's answer is not a number")
                 continue
             best = int(probs.argmax())
-            yield Prediction(item[0], self.classes[best], float(probs[best]), probs, self.classes)
+            yield Prediction(item[0], self.classes[best], float(probs[best]), probs, self.classes, many=self.many)

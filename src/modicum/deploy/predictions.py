@@ -22,9 +22,10 @@ CHUNK = 1_000
 def write(predictions: Iterable[Prediction], path: Path) -> int:
     """Write id, class, confidence, fault and each class's probability to .csv or .parquet; -> rows.
 
-    CSV: a column a class, empty where an image could not be read.  Parquet: `probs`, a list.  The file appears whole or
-    not at all; memory does not grow with the rows.  DataError for another ending, MachineError for a place that cannot
-    be written.
+    Where an image may be of many classes, `class` has all that are there, with a `;` between, and confidence is the
+    largest.  CSV: a column a class, empty where an image could not be read.  Parquet: `probs`, a list.  The file
+    appears whole or not at all; memory does not grow with the rows.  DataError for another ending, MachineError for a
+    place that cannot be written.
     """
     kinds = {".csv": _csv, ".parquet": _parquet}
     if path.suffix.lower() not in kinds:
@@ -57,7 +58,7 @@ def _csv(predictions: Iterator[Prediction], path: Path, classes: Sequence[str]) 
             count += 1
             sure = "" if p.fault else f"{p.confidence:.6g}"
             probs = ["" for _ in classes] if p.fault else [f"{v:.6g}" for v in p.probs]
-            out.writerow([guard(p.id), guard(p.name), sure, guard(p.fault), *probs])
+            out.writerow([guard(p.id), guard("; ".join(p.told)), sure, guard(p.fault), *probs])
         file.flush()
         os.fsync(file.fileno())
     return count
@@ -78,7 +79,7 @@ def _parquet(predictions: Iterator[Prediction], path: Path, classes: Sequence[st
             count += len(chunk)
             columns = {
                 "id": [p.id for p in chunk],
-                "class": [p.name or None for p in chunk],
+                "class": ["; ".join(p.told) or None for p in chunk],
                 "confidence": [None if p.fault else p.confidence for p in chunk],
                 "fault": [p.fault or None for p in chunk],
                 "probs": [None if p.fault else p.probs.tolist() for p in chunk],

@@ -6,7 +6,7 @@ Labels made from maps are made block by block of images: the maps of all would n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from modicum.core.space import writing
 from modicum.engine import choose, pace
 from modicum.engine.arms import Bench, train
 from modicum.engine.request import Request
+from modicum.engine.tasks import located, packed
 from modicum.functional.drafts import present
 from modicum.nn import ranks
 from modicum.runs.run import Metrics
@@ -72,7 +73,8 @@ def labelled(job: Job, bench: Bench, config: Mapping[str, Any], metrics: Metrics
         else:
             cls = registry.load(name)
             method = cls.of({**cls.presets.get(job.asked.preset, {}), **given}, where=name)
-            make = partial(_made, method, replace(bench, data=data), net, maps)
+            columns = _columns(replace(bench, data=data), name, net, maps)
+            make = partial(_made, method, replace(bench, data=data), columns)
             delta = _kept(job, data, name, make)
             data = (data + delta).resolve((HUMAN,))
             job.listen.say(_said(name, delta))
@@ -105,28 +107,40 @@ def _kept(job: Job, data: Dataset, name: str, make: Callable[[], Dataset]) -> Da
     return delta
 
 
-def _made(method: Label, bench: Bench, net: Net | None, maps: str) -> Dataset:
+Columns = Callable[[np.ndarray], dict[str, np.ndarray]]
+
+
+def _columns(bench: Bench, name: str, net: Net | None, maps: str) -> Columns | None:
+    """How columns of rows are made that a label method reads from the last network; None where it reads none."""
+    if net is None:
+        return None
+    if "net:boxes" in registry.card(name).needs:
+        return lambda rows: {"found": packed([*located(bench, net, rows.tolist())])}
+    return (lambda rows: {"maps": _maps(bench, rows, net, maps)}) if maps else None
+
+
+def _made(method: Label, bench: Bench, columns: Columns | None) -> Dataset:
     """What a label method says, as a delta."""
     everything = Table(bench.data, np.arange(len(bench.data)), {}, bench.pixels.image)
-    if net is None or not maps:
+    if columns is None:
         return method.label(everything)
-    rows = np.flatnonzero(bench.pool & bench.pixels.good & present(everything).any(1))
-    parts = [method.label(table) for table in _tables(bench, rows, net, maps)]
+    rows, parts = np.flatnonzero(bench.pool & bench.pixels.good & present(everything).any(1)), []
+    for start in range(0, len(rows), BLOCK):
+        some = rows[start : start + BLOCK]
+        parts.append(method.label(Table(bench.data, some, columns(some), bench.pixels.image)))
     said, looked = (pa.concat_tables([getattr(p, k) for p in parts]) for k in ("annotations", "looked"))
     return replace(parts[0], annotations=said.unify_dictionaries(), looked=looked.unify_dictionaries())
 
 
-def _tables(bench: Bench, rows: np.ndarray, net: Net, maps: str) -> Iterator[Table]:
-    """Rows with their column `maps` (R,C,h,w), a block at a time."""
+def _maps(bench: Bench, rows: np.ndarray, net: Net, maps: str) -> np.ndarray:
+    """Each class's map of each row, (R,C,h,w)."""
     from modicum.nn.capture import explain
 
-    feed, every = bench.feed({}), torch.arange(len(bench.data.names), device=bench.fabric.device)
-    for start in range(0, len(rows), BLOCK):
-        some, found = rows[start : start + BLOCK], []
-        for part in feed.sweep(some, LOOK):
-            seen = explain(net, part["plain"], every.expand(len(part.rows), -1), maps, output="positive")
-            found.append(next(iter(seen.maps.values())).cpu().numpy())
-        yield Table(bench.data, some, {"maps": np.concatenate(found)}, bench.pixels.image)
+    every, found = torch.arange(len(bench.data.names), device=bench.fabric.device), []
+    for part in bench.feed({}).sweep(rows, LOOK):
+        seen = explain(net, part["plain"], every.expand(len(part.rows), -1), maps, output="positive")
+        found.append(next(iter(seen.maps.values())).cpu().numpy())
+    return np.concatenate(found)
 
 
 def _said(name: str, delta: Dataset) -> str:

@@ -18,9 +18,9 @@ from modicum.core.form import SIZES
 from modicum.core.kinds import Fact
 from modicum.core.method import Learn
 from modicum.core.net import Net
-from modicum.core.plan import Chain, plan
+from modicum.core.plan import Chain, Step, plan, with_images
 from modicum.core.recipe import Recipe, parse_call
-from modicum.core.search import gives
+from modicum.core.search import Option, gives
 from modicum.engine.look import counts
 from modicum.engine.request import GOALS, Request
 from modicum.nn import ranks
@@ -79,20 +79,43 @@ def enough(data: Dataset, want: str) -> bool:
     return bool(data.counts().min() >= 10 if want == "class" else data.known(want).sum() >= 50)
 
 
-def chain(data: Dataset, traits: tuple[str, ...], method: str, steps: int = 0, want: str = "class") -> Chain:
+def chain(
+    data: Dataset, traits: tuple[str, ...], method: str, steps: int = 0, want: str = "class", via: Sequence[str] = ()
+) -> Chain:
     """The chain of methods from what the data have to a network that tells `want`; `method` overrules the last step.
 
+    via: methods for steps before the last: with `method` they are the chain, where they lead to the goal by themselves;
+    else they take the places of planned ones (`steps_of`).
     steps: labels-only steps that the time allows (`steps_in`), which cards may need some of; 0 = not counted.
     One that builds on a network that has learned something is taken only where it is named: `early` has seen to one.
     """
-    cards, have = registry.cards(), data.facts()
+    cards, have, goal = registry.cards(), data.facts(), Fact(want, net=True)
     if method:
         have = (*have, LEARNED) if _builds(method) else have
         _learns(method)
-        last = Fact(want, net=True)
-        cards = {n: c for n, c in cards.items() if n == method or not _makes(c, last)}
+        able = [n for n, c in cards.items() if _makes(c, goal)]
+        if method not in able:
+            found = f"{method} makes {', '.join(cards[method].makes)}, and {goal} is wanted"
+            raise NeedsError(found, where="--method", fix=f"Methods that make it: {', '.join(able)}.")
+        cards = {n: c for n, c in cards.items() if n == method or n not in able}
     many = counts(data) | ({"step": steps} if steps else {})
-    return plan(have, Fact(want, net=True), cards, many, traits, evidence=registry.evidence()).chains[0]
+    told = spelled(have, [*(parse_call(text)[0] for text in via), method], goal) if via and method else None
+    return told or plan(have, goal, cards, many, traits, evidence=registry.evidence()).chains[0]
+
+
+def spelled(have: tuple[Fact, ...], names: Sequence[str], goal: Fact) -> Chain | None:
+    """These methods one after the other, where each finds what it needs and the last makes the goal; else None."""
+    known, steps = {g for f in with_images(have) for g in gives(f)}, list[Step]()
+    for name in names:
+        card = registry.card(name)
+        ways = [n if isinstance(n, tuple) else (n,) for n in card.needed]
+        takes = [next((f for f in way if f in known), None) for way in ways]
+        if None in takes:
+            return None
+        needs = tuple(f for f in takes if f is not None)
+        steps.append(Step((Option(name, cost=card.cost),), needs, needs, card.made))
+        known |= {g for m in card.made for g in gives(m)}
+    return Chain(tuple(steps), 1.0, sum(s.options[0].cost for s in steps)) if goal in known else None
 
 
 def _makes(card: Card, fact: Fact) -> bool:
@@ -104,15 +127,17 @@ def steps_of(found: Chain, via: Sequence[str]) -> list[str]:
 
     SettingsError where a method of `via` has no place before the last one.
     """
-    names = [s.name for s in found.steps if s.name != "predict"]
+    planned = [s.name for s in found.steps if s.name != "predict"]
+    names, free = list(planned), list(range(len(planned) - 1))
     for text in via:
         role = registry.card(parse_call(text)[0]).role
-        places = [i for i, n in enumerate(names[:-1]) if registry.card(parse_call(n)[0]).role == role]
-        if not places:
+        place = next((i for i in free if registry.card(planned[i]).role == role), None)
+        if place is None:
             before = ", ".join(names[:-1]) or "none"
             fix = f"The steps before {names[-1]} are: {before}.  A step is replaced by a method of its role."
-            raise SettingsError(f"no step before the last has the role {role}", where=f"--via {text}", fix=fix)
-        names[places[0]] = text
+            raise SettingsError(f"no step before the last is left for role {role}", where=f"--via {text}", fix=fix)
+        names[place] = text
+        free.remove(place)
     return names
 
 

@@ -166,7 +166,7 @@ def predict(
     Memory is that of some blocks, here and on each worker.  A worker that is lost costs its block's time; a block that
     loses as many as TRIES is a MachineError.  workers: at most so many at once; 0 = one a core.
     """
-    classes, place = model_of(model).classes, str(Path(model).resolve())
+    net, place = model_of(model), str(Path(model).resolve())
     with cluster(address, workers) as ray:
         most = workers or int(ray.cluster_resources().get("CPU", 1))
         task = ray.remote(num_cpus=1, max_retries=TRIES - 1)(classify)
@@ -179,7 +179,7 @@ def predict(
                 waiting.append((block, task.remote(batches, place, modicum.__version__)))
             if len(waiting) > 2 * most or not block:
                 files, answer = waiting.popleft()
-                yield from _predictions(files, _got(ray, answer, files), classes)
+                yield from _predictions(files, _got(ray, answer, files), net.classes, net.many)
 
 
 def _got(ray: Any, answer: Any, files: list[Path]) -> Answers:
@@ -196,15 +196,15 @@ def _got(ray: Any, answer: Any, files: list[Path]) -> Answers:
     return found
 
 
-def _predictions(files: list[Path], found: Answers, classes: tuple[str, ...]) -> Iterator[Prediction]:
+def _predictions(files: list[Path], found: Answers, classes: tuple[str, ...], many: bool) -> Iterator[Prediction]:
     rows = iter(found.probs)
     for file, fault in zip(files, found.faults, strict=True):
         if fault:
-            yield Prediction(str(file), "", float("nan"), np.empty(0, np.float32), classes, fault)
+            yield Prediction(str(file), "", float("nan"), np.empty(0, np.float32), classes, fault, many)
             continue
         probs = next(rows)
         best = int(probs.argmax())
-        yield Prediction(str(file), classes[best], float(probs[best]), probs, classes)
+        yield Prediction(str(file), classes[best], float(probs[best]), probs, classes, many=many)
 
 
 # -- training ----------------------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,18 +11,10 @@ import torch
 from modicum.core.errors import ModelError
 from modicum.core.net import Net, Out
 from modicum.data.images import resize, square
+from modicum.deploy.suppress import Located
 from modicum.functional.drafts import class_map
 
 Sizes = Iterable[tuple[int, int]] | None
-
-
-class Located(NamedTuple):
-    """Boxes of one image.  xyxy: float32 (M,4), pixel edges.  cls: int64 (M,).  score: float32 (M,) in [0,1],
-    falling."""
-
-    xyxy: np.ndarray
-    cls: np.ndarray
-    score: np.ndarray
 
 
 def boxes_of(

@@ -307,7 +307,7 @@ def _choose(job: Job, data: Dataset, pixels: Pixels) -> dict[str, Any]:
 
     net = asked.net or choose.origin(asked)[0] or default_name(side, pixels.channels, asked.pretrained)
     steps = choose.steps_in(asked, net, len(data.names), pixels.channels, side)
-    found = choose.chain(data.take(rows), tuple(traits), asked.method, steps, want)
+    found = choose.chain(data.take(rows), tuple(traits), asked.method, steps, want, asked.via)
     names = choose.steps_of(found, asked.via)
     flip = pixels.channels == 3 if asked.flip == "auto" else asked.flip == "yes"
     recipe = choose.recipe_of(names[-1], asked, side, flip)

@@ -17,8 +17,9 @@ from modicum.core.kinds import UNKNOWN
 from modicum.core.net import Net
 from modicum.data.masks import Painter, looked
 from modicum.data.vault import Vault
+from modicum.deploy.suppress import Located
 from modicum.engine.arms import Bench
-from modicum.engine.dense import Located, boxes_of, masks_of
+from modicum.engine.dense import boxes_of, masks_of
 from modicum.engine.folds import Unseen
 from modicum.engine.loop import logits_of
 from modicum.evaluate import baselines, calibration
@@ -28,7 +29,6 @@ from modicum.evaluate.calibration import Temperature, softmax
 from modicum.evaluate.evaluate import evaluate
 from modicum.evaluate.masks import evaluate_masks
 from modicum.evaluate.tags import evaluate_tags
-from modicum.functional.proposals import column, propose
 
 SIMPLE = 5000  # labelled images at most that the nearest mean is taken of
 CEILING = 100  # images at most of which the reach of proposals is measured
@@ -183,16 +183,15 @@ def _boxes(
 
 
 def _proposals(bench: Bench, net: Net, rows: np.ndarray) -> np.ndarray | None:
-    """What a network that stands on proposals (`proposes`) may choose from in the first images, as `column` packs it;
-    None for any other."""
-    if not getattr(net, "proposes", False):
+    """What a network that stands on proposals (it has `proposed`) may choose from in the first images, float32
+    (n,R,4), pixels of the stored image, padded with NaN; None for any other."""
+    proposed = getattr(net, "proposed", None)
+    if proposed is None or not len(rows):
         return None
-    some, out = rows[:CEILING].tolist(), []
-    for row, (height, width) in zip(some, _sizes(bench, some)):
-        image = bench.pixels.image(row)
-        scale = np.tile([width / image.shape[1], height / image.shape[0]], 2).astype(np.float32)
-        out.append(propose(image) * scale)
-    return column(out)
+    some = rows[:CEILING]
+    sides = np.array([*_sizes(bench, some.tolist())], np.float32)[:, None, [1, 0, 1, 0]]
+    boxes = np.concatenate([proposed(p["plain"]).cpu().numpy() for p in bench.feed({}).sweep(some, 16)])
+    return np.asarray(boxes * sides / bench.side)
 
 
 def located(bench: Bench, net: Net, rows: Sequence[int]) -> Iterator[Located]:
@@ -207,6 +206,14 @@ def together(parts: Sequence[Located]) -> Found:
         return Found(np.empty((0, 4)), np.empty(0, np.int64), np.empty(0), image)
     xyxy, cls, score = (np.concatenate(column) for column in zip(*parts))
     return Found(xyxy, cls, score, image)
+
+
+def packed(parts: Sequence[Located]) -> np.ndarray:
+    """Boxes of R images as a column, float32 (R,K,6): corners, class, score; NaN where an image has fewer."""
+    out = np.full((len(parts), max((len(p.cls) for p in parts), default=0), 6), np.nan, np.float32)
+    for row, p in zip(out, parts, strict=True):
+        row[: len(p.cls)] = np.column_stack([p.xyxy, p.cls, p.score])
+    return out
 
 
 def drawn_boxes(data: Dataset, rows: np.ndarray) -> Truth:

@@ -9,7 +9,7 @@ import numpy as np
 
 from modicum.core import registry
 from modicum.core.dataset import Dataset, Table
-from modicum.core.errors import DataError, NeedsError, did_you_mean
+from modicum.core.errors import NeedsError
 from modicum.core.kinds import Fact
 from modicum.core.space import writing
 from modicum.data.read import read
@@ -86,53 +86,10 @@ def _role(method: str, role: str) -> None:
 
 def evaluate(run: str | Path, data: str | Path | None = None) -> dict[str, Any]:
     """The measures of a run: those taken on its test split, or taken now on other labelled data."""
-    from modicum.evaluate.evaluate import evaluate as measure
+    from modicum.engine.measure import measured
 
     done = Finished.open(run)
-    if data is None:
-        return done.run.read("evaluation.json")
-    found = read(data).data
-    classes = list(done.meta["classes"])
-    unknown = sorted(set(found.names) - set(classes))
-    if unknown:
-        fix = f"{did_you_mean(unknown[0], classes)}  Rename its folder or rows, or leave them out."
-        raise DataError(f"the network knows no class {unknown[0]!r}", where=data, fix=fix)
-    place = np.array([classes.index(n) for n in found.names] + [-1])
-    cls = place[found.cls]
-    rows = np.flatnonzero(cls >= 0)
-    probs, good = _probabilities(done, found, rows)
-    if not len(good):
-        fix = "Give images in folders named like the classes, or a table with the columns image and class."
-        what = f"none of {len(rows)} labelled images can be read" if len(rows) else "no image has a class"
-        raise DataError(what, where=data, fix=fix)
-    return measure(
-        {done.run.kept: probs},
-        cls[rows[good]],
-        classes,
-        main=done.run.kept,
-        labels_from=str(data),
-    )
-
-
-def _probabilities(done: Finished, data: Dataset, rows: np.ndarray, size: int = 256) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities (G,C) of the rows that can be read, and which those are."""
-    import torch
-
-    from modicum.data.read import pixels
-
-    out, good = [], []
-    for start in range(0, len(rows), size):
-        images = []
-        for i in range(start, min(start + size, len(rows))):
-            try:
-                images.append(pixels(data, int(rows[i])))
-                good.append(i)
-            except DataError:
-                continue
-        if images:
-            with torch.no_grad():
-                out.append(done.net(done.batch(images)).logits.double().softmax(1).numpy())
-    return np.concatenate([np.empty((0, len(done.meta["classes"]))), *out]), np.array(good, np.int64)
+    return done.run.read("evaluation.json") if data is None else measured(done, data)
 
 
 def export(run: str | Path, path: str | Path | None = None) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class Matches:
 
 def matched(found: Found, truth: Truth, cls: int, thresholds: np.ndarray = THRESHOLDS, most: int = MOST) -> Matches:
     """Which found boxes of a class are right.  most: boxes of an image that count, the best ones."""
-    graded, real, hidden = _parts(truth, cls)
+    graded, real, hidden = parts(truth, cls)
     mine = np.flatnonzero((found.cls == cls) & graded[found.image])
     mine = mine[np.lexsort((-found.score[mine], found.image[mine]))]  # by image, then by falling score
     n, place = len(graded), np.arange(len(mine))
@@ -85,20 +85,20 @@ def matched(found: Found, truth: Truth, cls: int, thresholds: np.ndarray = THRES
     best = np.where(objects > 0, 0.0, np.nan)
     right = np.zeros((len(thresholds), len(mine)), bool)
     forgiven = np.zeros_like(right)
-    ends = zip(*(_ends(image, n) for image in (found.image[mine], truth.image[real], truth.image[hidden])), strict=True)
-    for i, (here, there, spare) in enumerate(ends):
+    columns = found.image[mine], truth.image[real], truth.image[hidden]
+    for i, (here, there, spare) in enumerate(zip(*(ends_of(image, n) for image in columns), strict=True)):
         if here.start < here.stop:
             boxes = found.xyxy[mine[here]]
             overlap = iou(boxes, truth.xyxy[real[there]])
-            right[:, here] = _taken(overlap, thresholds)
-            forgiven[:, here] = _inside(boxes, truth.xyxy[hidden[spare]]) >= thresholds[:, None]
+            right[:, here] = taken(overlap, thresholds) >= 0
+            forgiven[:, here] = inside(boxes, truth.xyxy[hidden[spare]]) >= thresholds[:, None]
             best[i] = overlap[0].max() if objects[i] else np.nan
     order = np.argsort(-found.score[mine], kind="stable")
     rows, right, wrong = mine[order], right[:, order], (~right & ~forgiven)[:, order]
     return Matches(found.score[rows], found.image[rows], right, wrong, objects, best)
 
 
-def _parts(truth: Truth, cls: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def parts(truth: Truth, cls: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Images in which a class is graded, bool (N,); its objects there and its ignored boxes, by image, int (M,)."""
     graded = truth.looked[:, cls]
     real = (truth.cls == cls) & (truth.state == 1) & graded[truth.image]
@@ -107,27 +107,28 @@ def _parts(truth: Truth, cls: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return graded, order[real[order]], order[hidden[order]]
 
 
-def _ends(image: np.ndarray, n: int) -> list[slice]:
+def ends_of(image: np.ndarray, n: int) -> list[slice]:
     """Where each of n images lies in an ascending column."""
     at = np.searchsorted(image, np.arange(n + 1)).tolist()
     return [slice(*pair) for pair in itertools.pairwise(at)]
 
 
-def _taken(overlap: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """Overlaps (M,G) of boxes by falling score -> which of them take a true one at each threshold, bool (T,M)."""
-    out = np.zeros((len(thresholds), len(overlap)), bool)
+def taken(overlap: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Overlaps (M,G) of boxes by falling score -> which true one each takes at each threshold, int (T,M), -1 none."""
+    out = np.full((len(thresholds), len(overlap)), -1)
     if not overlap.size:
         return out
     free, every = np.ones((len(thresholds), overlap.shape[1]), bool), np.arange(len(thresholds))
     for d in np.flatnonzero(overlap.max(1) >= thresholds.min()):
         left = np.where(free, overlap[d], -1.0)
         chosen = left.argmax(1)
-        out[:, d] = left[every, chosen] >= thresholds
-        free[every[out[:, d]], chosen[out[:, d]]] = False
+        took = left[every, chosen] >= thresholds
+        out[took, d] = chosen[took]
+        free[every[took], chosen[took]] = False
     return out
 
 
-def _inside(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+def inside(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """The largest share of each box (M,4) that lies in one of the others (P,4), (M,)."""
     return _ratio(_shared(boxes[:, None], others[None]), _area(boxes)[:, None], 0).max(1, initial=0)
 
@@ -144,7 +145,7 @@ def _shared(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _middle(truth: Truth, cls: int, share: float) -> Matches:
     """Boxes in the middle of every image that are `share` of its sides, all of one score."""
-    graded, real, hidden = _parts(truth, cls)
+    graded, real, hidden = parts(truth, cls)
     whole, n = truth.size[:, ::-1], len(graded)
     boxes = np.concatenate([whole * (1 - share), whole * (1 + share)], 1) / 2
     best, spare = np.zeros(n), np.zeros(n)

@@ -20,6 +20,7 @@ Every `[v, low, high]` is a value with its 95 % interval over test images; null 
       "confidence"}], at most 100, the surest first} of main; null where `rows` was not given
   "copies": null or {"images" (test images that are near-duplicates of training images), "others", "accuracy":
       [v, low, high] of main on the others, null where there are none, "sentence"}; null where `copied` was not given
+  "boxes": where a network that finds boxes goes wrong (box_faults.py); not there for any other
   "verdict": {"word": one of WORDS, "sentence"}
 }
 Without test labels `arms` and what follows from them are empty or null, and the verdict says so.

@@ -15,12 +15,15 @@ from modicum.report.sections import missing
 from modicum.report.text import plain
 
 SURE = 0.3  # score from which on a found box is drawn
+DASH = 4  # pixels
 
 
-def framed(pixels: np.ndarray, xyxy: np.ndarray, cls: np.ndarray, side: int = pictures.SIDE) -> np.ndarray:
+def framed(
+    pixels: np.ndarray, xyxy: np.ndarray, cls: np.ndarray, side: int = pictures.SIDE, dashed: np.ndarray | None = None
+) -> np.ndarray:
     """The picture in grey with boxes in the colours of their classes, uint8 (H,W,3).
 
-    xyxy: (M,4), in pixels of the picture as given.
+    xyxy: (M,4), in pixels of the picture as given.  dashed: bool (M,), boxes whose lines are broken; None: none.
     """
     small = pictures.shrink(pictures.rgb(pixels), side)
     small = pictures.enlarged(small, -(-96 // max(small.shape[:2]))) if max(small.shape[:2]) < 96 else small
@@ -28,10 +31,21 @@ def framed(pixels: np.ndarray, xyxy: np.ndarray, cls: np.ndarray, side: int = pi
     grey = (small.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.uint8)
     out = Image.fromarray(np.repeat(grey[..., None], 3, 2))
     draw = ImageDraw.Draw(out)
-    for box, c in zip((xyxy * scale).round().astype(int).tolist(), cls.tolist(), strict=True):
+    broken = np.zeros(len(cls), bool) if dashed is None else dashed
+    limit = np.tile([small.shape[1], small.shape[0]], 2)
+    ends = np.clip(xyxy * scale, 0, limit).round().astype(int).tolist()
+    for box, c, dash in zip(ends, cls.tolist(), broken.tolist(), strict=True):
         corners = (box[0], box[1], max(box[0], box[2] - 1), max(box[1], box[3] - 1))
-        draw.rectangle(corners, outline=tuple(colour(max(c, 0)).tolist()), width=2)
+        for part in _dashes(*corners) if dash else [corners]:
+            draw.rectangle(part, outline=tuple(colour(max(c, 0)).tolist()), width=2)
     return np.asarray(out)
+
+
+def _dashes(x0: int, y0: int, x1: int, y1: int) -> list[tuple[int, int, int, int]]:
+    """Dashes along the inside of a frame, as rectangles two pixels thick."""
+    across = [(x, y, min(x + DASH - 1, x1), y + 1) for x in range(x0, x1, 2 * DASH) for y in (y0, max(y0, y1 - 1))]
+    down = [(x, y, x + 1, min(y + DASH - 1, y1)) for y in range(y0, y1, 2 * DASH) for x in (x0, max(x0, x1 - 1))]
+    return across + down
 
 
 def boxes(run: Run, pixels: Pixels | None, side: int) -> dict[str, Any]:
@@ -56,8 +70,8 @@ def boxes(run: Run, pixels: Pixels | None, side: int) -> dict[str, Any]:
             {
                 "id": str(run.data.ids[row]), "src": pictures.thumbnail(picture, side),
                 "px": "px" if max(picture.shape[:2]) < 56 else "", "said": pictures.uri(said),
-                "names": _names(run, run.found["class"][mine], run.found["score"][mine]),
-                "true": pictures.uri(drawn) if true.any() else "", "drawn": _names(run, run.drawn["cls"][true]),
+                "names": named(run, run.found["class"][mine], run.found["score"][mine]),
+                "true": pictures.uri(drawn) if true.any() else "", "drawn": named(run, run.drawn["cls"][true]),
             }
         )  # fmt: skip
     legend = [
@@ -66,7 +80,7 @@ def boxes(run: Run, pixels: Pixels | None, side: int) -> dict[str, Any]:
     return {"shown": shown, "count": plain(len(shown)), "legend": legend[:LEGEND], "sure": f"{SURE:g}"}
 
 
-def _names(run: Run, cls: np.ndarray, score: np.ndarray | None = None) -> str:
+def named(run: Run, cls: np.ndarray, score: np.ndarray | None = None) -> str:
     """Classes of boxes, with their scores where there are any."""
     names = [run.classes[c] if 0 <= c < len(run.classes) else "unknown" for c in cls.tolist()[:6]]
     if score is not None:

@@ -31,8 +31,8 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
     return [round(k * step, 12) for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def _svg(height: int, parts: Sequence[str], label: str) -> Markup:
-    head = f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{safe(label, 400)}">'
+def _svg(height: int, parts: Sequence[str], label: str, wide: int = WIDTH) -> Markup:
+    head = f'<svg class="chart" viewBox="0 0 {wide} {height}" role="img" aria-label="{safe(label, 400)}">'
     return Markup(head + "".join(parts) + "</svg>")
 
 
@@ -89,6 +89,29 @@ def curves(series: Sequence[tuple[int, np.ndarray, np.ndarray]], title: str) -> 
         parts,
         f"{title} over training steps, from {decimal(float(clean[0][2][0]))} to {decimal(float(clean[0][2][-1]))}",
     )
+
+
+def shares(
+    series: Sequence[tuple[int, np.ndarray, np.ndarray]], title: str, *, start: float = 0.0, small: bool = False
+) -> Markup:
+    """Shares over shares.  series: (style, x (n,), y (n,)), y in [0,1], x in [start,1].  small: half as wide."""
+    wide = WIDTH // 2 if small else WIDTH
+    left, right, top, bottom, height = 44, wide - 8, 10, wide // 2, wide // 2 + 24
+    level, across = ((0, 0.5, 1) if small else (0, 0.25, 0.5, 0.75, 1)), np.linspace(start, 1, 3 if small else 6)
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return left + (x - start) / (1 - start) * (right - left), bottom - y * (bottom - top)
+
+    parts = []
+    for v in level:
+        y = at(start, v)[1]
+        parts += [_line(left, y, right, y), _text(left - 6, y + 4, percent(v, 0), "end")]
+    parts += [_text(at(v, 0)[0], bottom + 17, percent(v, 0), "end" if v == 1 else "middle") for v in across.tolist()]
+    parts += [_path([at(a, b) for a, b in zip(x.tolist(), y.tolist())], f"curve s{style % STYLES}")
+              for style, x, y in reversed(series)]  # fmt: skip
+    places = [(x[k], y[k]) for _, x, y in series for k in (0, len(y) // 2, -1)]
+    some = [f"{percent(float(b), 0)} at {percent(float(a), 0)}" for a, b in places]
+    return _svg(height, parts, f"{title}: {', '.join(some)}", wide)
 
 
 def whiskers(

@@ -8,14 +8,15 @@ from typing import Any
 
 from modicum.core.disk import whole
 from modicum.core.errors import RunError
-from modicum.report import boxes, looks, masks, measured, pictures, sections
+from modicum.report import box_faults, boxes, looks, masks, measured, pictures, sections
 from modicum.report.looks import Pixels
 from modicum.report.read import Run, read
 from modicum.report.text import finalize
 
 MOST_BYTES = 5_000_000
 SECTIONS = {
-    "class": ("kept", "confusion", "calibration", "mistakes"), "tags": (), "masks": ("masks",), "boxes": ("boxes",),
+    "class": ("kept", "confusion", "calibration", "mistakes"), "tags": (), "masks": ("masks",),
+    "boxes": ("boxes", "curves", "kinds"),
 }  # fmt: skip
 """Sections that only some tasks have."""
 _SIDES = (pictures.SIDE, 64, 32)
@@ -42,6 +43,7 @@ def context(run: Run, pixels: Pixels | None, side: int) -> dict[str, Any]:
         "classes": measured.classes,
         "confusion": measured.confusion,
         "calibration": measured.calibration,
+        "curves": box_faults.curves,
         "costs": sections.costs,
         "unchecked": sections.unchecked,
         "further": sections.further,
@@ -49,6 +51,7 @@ def context(run: Run, pixels: Pixels | None, side: int) -> dict[str, Any]:
     out = {name: _guard(make, run) for name, make in numbers.items()}
     out["mistakes"] = _guard(lambda r: looks.mistakes(r, pixels, side), run)
     out["boxes"] = _guard(lambda r: boxes.boxes(r, pixels, side), run)
+    out["kinds"] = _guard(lambda r: box_faults.kinds(r, pixels, side), run)
     out["masks"] = _guard(lambda r: masks.masks(r, pixels, side), run)
     out["maps"] = _guard(lambda r: looks.maps(r, pixels, side), run)
     out["examples"] = _guard(lambda r: {"shown": looks.examples(r, pixels, side)}, run)

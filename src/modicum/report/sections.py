@@ -19,6 +19,7 @@ EXPORTED = {
     "threads": "threads of that",
     "images": "pictures compared after export",
     "largest_difference": "largest difference in logits",
+    "largest_shift": "largest difference of a box in pixels",
 }
 _MACHINE = ("processor", "gpu", "system", "cores")
 _META = {"arm", "phase", "step", "steps", "lr", "seconds", "total", "epoch", "lane"}

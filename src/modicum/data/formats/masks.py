@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -90,7 +91,7 @@ class Masks(Images):
                 drawn = np.full(size.pixels(data, row).shape[:2], drawn[0, 0])
             file = folder / f"masks{names[row].removeprefix('images').rpartition('.')[0]}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(_coloured(drawn))
+            file.write_bytes(coloured(drawn))
         (folder / _TXT).write_text("".join(f"{n}\n" for n in data.names), encoding="utf-8", newline="\n")
         return names
 
@@ -194,7 +195,30 @@ def _listed(file: TableFile, faults: list[Fault]) -> list[str]:
     return [cells[name] for cells in rows]
 
 
-def _coloured(drawn: np.ndarray) -> bytes:
+def mask_files(data: Dataset) -> Callable[[int, bytes], dict[str, Any] | None] | None:
+    """(row, its image's bytes) -> its mask as the HuggingFace hub keeps pictures, None where nobody drew one; None for
+    a set without masks.  DataError for more classes than a mask holds."""
+    from modicum.data.masks import Painter
+
+    known = data.known("masks")
+    if not known.any():
+        return None
+    if len(data.names) > UNKNOWN - 1:
+        raise DataError(f"{len(data.names)} classes; masks hold {UNKNOWN - 1}", where="mask", fix="Write COCO.")
+    painter = Painter(data)
+
+    def of(row: int, image: bytes) -> dict[str, Any] | None:
+        if not known[row]:
+            return None
+        drawn = painter.whole(row)
+        if drawn.shape == (1, 1):  # looked at and empty
+            drawn = np.full(measure(image, str(data.ids[row])), drawn[0, 0])
+        return {"bytes": coloured(drawn), "path": f"{row}.png"}
+
+    return of
+
+
+def coloured(drawn: np.ndarray) -> bytes:
     """Class numbers, uint8 (H,W), as a PNG whose palette shows them apart: VOC's, bits of the number spread out."""
     number = np.arange(256)
     palette = np.zeros((256, 3), np.uint8)

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from modicum.core.dataset import Dataset
 from modicum.core.errors import DataError
 from modicum.data.formats import FIELDS, SPLITS, Fault, Found, Images, Progress, inside, ordered
+from modicum.data.formats.masks import mask_files
 from modicum.data.images import decode
 from modicum.data.lines import cell_of, parquet, parsing, scalar
 from modicum.data.names import name_of
@@ -41,7 +42,7 @@ class ParquetImages(Images):
     NAME = "parquet"
     LAYOUT = (
         "Parquet files with a column `image` of bytes and perhaps label, split, group, domain (HuggingFace), boxes and "
-        "categories, instances and instance_categories"
+        "categories, instances and instance_categories, mask"
     )
     WRITES = "one Parquet file with the images in it, as the HuggingFace hub keeps them"
 
@@ -70,11 +71,12 @@ class ParquetImages(Images):
     def write(self, data: Dataset, folder: Path, progress: Progress) -> list[str]:
         fields = {f: data.field(f) for f in FIELDS}
         feature = {"names": [*data.names], "_type": "ClassLabel"}
-        known = {"image": {"_type": "Image"}, "label": feature}
+        masks, image = mask_files(data), pa.struct({"bytes": pa.binary(), "path": pa.string()})
+        drawn = {"mask": image} if masks else {}
+        known = {"image": {"_type": "Image"}, "label": feature, **{name: {"_type": "Image"} for name in drawn}}
         hub = json.dumps({"info": {"features": known}}).encode()
-        image = pa.struct({"bytes": pa.binary(), "path": pa.string()})
         schema = pa.schema(
-            {"id": pa.string(), "image": image, "label": pa.int64(), **dict.fromkeys(FIELDS, pa.string())},
+            {"id": pa.string(), "image": image, "label": pa.int64(), **drawn, **dict.fromkeys(FIELDS, pa.string())},
             metadata={b"huggingface": hub, _OURS: b'{"format": 1}'},
         )
 
@@ -88,6 +90,7 @@ class ParquetImages(Images):
                     "id": name,
                     "image": {"bytes": content, "path": called},
                     "label": cls if cls >= 0 else None,
+                    **({"mask": masks(row, content)} if masks else {}),
                     **said,
                 }
                 progress(row + 1, len(data))

@@ -7,6 +7,7 @@ people.  A scene is a function of its number: the same digits at the same places
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -45,7 +46,7 @@ class Scenes(Images):
     NAME = "scenes"
     LAYOUT = (
         "the word sample:scenes (1,300 generated scenes of one to three digits with tags, points, scribbles, boxes, "
-        "masks and instances), or one ground alone: sample:scenes-plain, -texture, -clutter"
+        "masks, instances and captions), or one ground alone: sample:scenes-plain, -texture, -clutter"
     )
 
     def sniff(self, path: Path) -> tuple[int, str]:
@@ -130,6 +131,15 @@ def scribble(digit: Digit) -> np.ndarray:
     return np.asarray((np.arange(width) == ink.argmax(1)[:, None]) & digit.part.mask)
 
 
+def caption(digits: tuple[Digit, ...]) -> str:
+    """The digits from left to right by the middles of their frames: `a 7 left of an 8`; `above` where both are at one
+    place from the left."""
+    order = sorted((sum(d.part.frame[::2]), sum(d.part.frame[1::2]), d.cls) for d in digits)
+    words = [f"an {c}" if c == 8 else f"a {c}" for _, _, c in order]
+    between = [" left of " if a[0] < b[0] else " above " for a, b in itertools.pairwise(order)]
+    return "".join(itertools.chain(*itertools.zip_longest(words, between, fillvalue="")))
+
+
 # -- its pixels --------------------------------------------------------------------------------------------------------
 
 
@@ -196,6 +206,7 @@ def _said(images: int) -> Objects:
             out.add("instances", row, d.cls, frame, mask)
             if stroke is not None:
                 out.add("scribbles", row, d.cls, stroke.frame, stamp(stroke, SIDE, SIDE))
+        out.add("text", row, -1, data=caption(scene(row)).encode())
         for kind in KINDS:
             out.look(kind, row)
     return out
