@@ -168,6 +168,15 @@ def test_a_damaged_folder_is_a_data_error(tmp_path: Path, harm: str) -> None:
     assert str(tmp_path) in str(error.value)
 
 
+@pytest.mark.parametrize("side", [np.nan, np.inf, None])
+def test_a_box_whose_sides_are_no_numbers_is_damage(tmp_path: Path, side: float | None) -> None:
+    data = everything()
+    row = {"row": [0, 1], "kind": "boxes", "class": [0, 0], "x0": [0, side], "y0": [0, 0], "x1": [3, 3], "y1": [4, 4]}
+    (data + data.delta(source="p", who=HUMAN, **row)).save(tmp_path)
+    with pytest.raises(DataError, match="holds a box whose sides are no numbers"):
+        Dataset.load(tmp_path)
+
+
 def test_version_is_of_the_content() -> None:
     data = everything()
     assert data.version == everything().version

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,7 @@ def test_what_has_not_is_said_with_its_place(change: dict[str, Any], says: str) 
 
 def test_a_missing_key_and_another_shape_are_said() -> None:
     assert misfit({k: v for k, v in GOOD.items() if k != "side"}, FORM) == "side is missing"
+    assert misfit(5, re.compile("a|b"), "tells") == "tells is 5, expected a or b" and not misfit("b", re.compile("a|b"))
     assert misfit([], FORM) == "it is [], expected an object {...}" and misfit({}, [int]).endswith("expected a list")
     assert len(misfit({**GOOD, "k" * 999: 1}, FORM)) < 100 and len(short("x" * 999)) == 60
 

@@ -109,6 +109,9 @@ def test_a_row_outside_the_pool_is_never_shown(feed_of) -> None:  # type: ignore
     assert set(drawn(feed_of(pool=pool), Stream("all", 8), 10)) == set(np.flatnonzero(pool).tolist())
     with pytest.raises(NeedsError, match="no image for the rows 'trust > 5'"):
         feed_of().rows("trust > 5")
+    with pytest.raises(NeedsError, match="no image for the rows '~image'") as caught:
+        feed_of().rows("~image")
+    assert "Add images without image" in caught.value.fix
 
 
 def test_balanced_gives_each_class_its_share_and_no_unknown(feed_of) -> None:  # type: ignore[no-untyped-def]

@@ -19,7 +19,7 @@ from modicum.data.vault import Vault
 from modicum.engine import chain
 from modicum.engine.fit import fit
 from modicum.engine.table import Finished
-from modicum.engine.verbs import select
+from modicum.engine.verbs import label, select
 from modicum.runs.run import Run
 
 QUICK: dict[str, Any] = {
@@ -102,6 +102,20 @@ def test_a_run_goes_on_from_each_step(run: Run, scenes: Dataset, tmp_path: Path)
         assert (fit(scenes, place, **QUICK) / "net.safetensors").read_bytes() == want
 
 
+@pytest.mark.parametrize(("before", "found"), [({}, "tagger is missing"), ({"tagger": 0}, "tagger is 0"), ([], "is")])
+def test_steps_that_config_does_not_tell_are_refused(
+    run: Run, scenes: Dataset, tmp_path: Path, before: Any, found: str
+) -> None:
+    shutil.copytree(run.folder, tmp_path / "run")
+    (tmp_path / "run" / "report.html").unlink()
+    page = tmp_path / "run" / "config.json"
+    config = json.loads(page.read_text())
+    config["choices"]["before"] = before
+    page.write_text(json.dumps(config))
+    with pytest.raises(RunError, match=f"config.json is damaged: choices.before.*{found}"):
+        fit(scenes, tmp_path / "run", **QUICK)
+
+
 def test_labels_of_other_images_are_refused(run: Run, scenes: Dataset, tmp_path: Path) -> None:
     place = tmp_path / "run"
     shutil.copytree(run.folder, place)
@@ -163,7 +177,13 @@ def test_boxes_from_boxes_and_from_tags(scenes: Dataset, tmp_path: Path) -> None
     assert set(said["row"].to_pylist()) <= set(range(130)) and (np.asarray(said["x1"]) <= 64).all()
     assert 'id="boxes"' in (made / "report.html").read_text()
     assert made.read("export.json")["largest_shift"] <= 0.01 and (made / "model.onnx").is_file()
+    with pytest.raises(NeedsError, match="boxes of every image that is not for testing are known"):
+        select(made.folder, 3)
     weak = fit(scenes, tmp_path / "tags", **{**quick, "have": ("tags",)})
+    assert len(select(weak.folder, 3)[1]) == 3
+    drawn = label(weak.folder, "found-boxes", {"least": 0.0})
+    row = drawn.annotations["row"].to_numpy()
+    assert set(drawn.annotations["kind"].to_pylist()) <= {"boxes"} and set(row.tolist()) <= set(range(100))
     assert weak.config["before"] == ["tagger", "cam", "map-boxes"]
     drafts = Dataset.load(weak / "made" / "map-boxes")
     assert set(drafts.who()) == {MODEL} and drafts.annotations["row"].to_numpy().max() < 100

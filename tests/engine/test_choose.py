@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from modicum.core import registry
-from modicum.core.dataset import Dataset
+from modicum.core.dataset import HUMAN, Dataset
 from modicum.core.errors import NeedsError, SettingsError
 from modicum.core.recipe import PLAIN
 from modicum.data.samples import sample
@@ -53,6 +53,32 @@ def test_few_labels_choose_a_method_that_says_it_suits_them() -> None:
     assert choose.chain(data, ("few",), "supervised").names[-1] == "supervised"
     with pytest.raises(NeedsError, match="learn"):
         choose.chain(data, (), "entropy")
+
+
+def test_a_method_that_makes_something_else_is_refused_by_name() -> None:
+    with pytest.raises(NeedsError, match="fixmatch makes net:class, and net:boxes is wanted") as caught:
+        choose.chain(sample("digits"), (), "fixmatch", want="boxes")
+    assert "detector" in caught.value.fix
+
+
+def test_named_steps_choose_the_way_where_their_cards_allow_one() -> None:
+    tags = Dataset.build(["a.png"] * 1, ["cat", "dog"])
+    data = tags.delta(source="p", who=HUMAN, row=[0], kind="tags", **{"class": [0], "value": [1.0]})
+    data = tags + data
+    plain = choose.chain(data, (), "detector", want="boxes")
+    assert choose.steps_of(plain, ("layer-cam",))[1:] == ["layer-cam", "map-boxes", "detector"]
+    found = choose.chain(data, (), "detector", want="boxes", via=("oicr:heads=2", "found-boxes"))
+    assert choose.steps_of(found, ("oicr:heads=2", "found-boxes")) == ["oicr:heads=2", "found-boxes", "detector"]
+    with pytest.raises(SettingsError, match="no step before the last is left for role explain"):
+        choose.steps_of(plain, ("cam", "layer-cam"))
+    with pytest.raises(SettingsError, match="--via wsddn: net:tags is needed after it, which it does not make"):
+        choose.steps_of(plain, ("wsddn",))
+
+
+def test_folds_are_refused_where_no_class_is_wanted() -> None:
+    with pytest.raises(NeedsError, match="folds compare classifiers alone so far, and tags are wanted"):
+        choose.goal(sample("digits"), Request.of({"want": "tags", "folds": 3}))
+    assert choose.goal(sample("digits"), Request.of({"folds": 3})) == "class"
 
 
 def test_votes_are_not_taken_for_a_lack_of_classes() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,16 @@ def test_an_interrupt_is_saved_and_resumed_to_the_same_bits(run: Run, tmp_path: 
 def test_another_request_in_the_same_folder_is_refused(run: Run) -> None:
     with pytest.raises(RunError, match="seed=0, now 5"):
         fit("sample:digits", run.folder, **{**QUICK, "seed": 5})
+
+
+@pytest.mark.parametrize("change", [{"want": "nonsense"}, {"want": "boxes"}, {"method": "cam"}])
+def test_a_goal_that_the_method_does_not_have_is_refused(run: Run, tmp_path: Path, change: dict[str, str]) -> None:
+    shutil.copytree(run.folder, tmp_path / "run")
+    (tmp_path / "run" / "report.html").unlink()
+    page = tmp_path / "run" / "config.json"
+    page.write_text(json.dumps(json.loads(page.read_text()) | change))
+    with pytest.raises(RunError, match=r"config\.json is damaged: .* does not tell"):
+        fit("sample:digits", tmp_path / "run", **QUICK)
 
 
 def test_a_finished_run_is_left_alone(run: Run) -> None:
@@ -232,6 +243,8 @@ def test_images_without_any_class_are_refused_with_the_way_on(tmp_path: Path) ->
     home = folder_of(tmp_path / "images", 0, 4, 0)
     with pytest.raises(DataError, match="no image has a class"):
         fit(home, tmp_path / "run", steps=6)
+    with pytest.raises(NeedsError, match="--labels 2: no image for training has a class"):
+        fit(home, tmp_path / "few", steps=6, labels=2)
 
 
 def test_a_filled_list_beside_class_folders_is_learned_from(tmp_path: Path) -> None:

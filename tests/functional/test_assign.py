@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from modicum.core.batch import Boxes, View
-from modicum.functional.assign import atss, by_centre, centreness, class_targets, distances, in_view, objects
+from modicum.functional.assign import atss, by_centre, by_iou, centreness, class_targets, distances, in_view, objects
 
 SIDE, STRIDES = 64, (4, 8, 16)
 Box = tuple[float, float, float, float]
@@ -93,7 +93,29 @@ def test_atss_against_loops(k: int, scale: float) -> None:
     assert torch.equal(found, expected) and len(best) > 10
 
 
-@pytest.mark.parametrize("assign", [by_centre, atss])
+@pytest.mark.parametrize(("scale", "least"), [(8.0, 0.5), (4.0, 0.3), (2.0, 0.9)])
+def test_one_threshold_against_loops(scale: float, least: float) -> None:
+    at, stride = positions()
+    xyxy, image = made(2)
+    found = by_iou(at.double(), stride.double(), xyxy.double(), image, 4, scale, least)
+    best: dict[tuple[int, int], tuple[float, int]] = {}
+    for m, box in enumerate(xyxy.double().tolist()):
+        inside: dict[int, float] = {}
+        for p, (x, y) in enumerate(at.double().tolist()):
+            h = scale * stride[p].item() / 2
+            if min(away((x, y, 0, 0), box)) > 0:
+                inside[p] = overlap((x - h, y - h, x + h, y + h), box)
+        for p, iou in inside.items():
+            if iou >= least or iou == max(inside.values()):
+                key = (int(image[m]), p)
+                best[key] = max(best.get(key, (-1.0, 0)), (iou, -m))
+    expected = torch.full((4, len(at)), -1)
+    for (b, p), (_, m) in best.items():
+        expected[b, p] = -m
+    assert torch.equal(found, expected) and len(best) > 10
+
+
+@pytest.mark.parametrize("assign", [by_centre, atss, by_iou])
 def test_no_boxes_and_boxes_of_no_area_own_nothing(assign: object) -> None:
     at, stride = positions()
     none = assign(at, stride, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), 2)  # type: ignore[operator]

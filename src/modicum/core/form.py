@@ -3,7 +3,8 @@
 A form looks like what it describes: a type (`int`, `float`, `str`, `bool`), `None`, a `range` of whole numbers, a tuple
 of alternatives, `object` for anything, `[form]` for a list, `[form, form]` for one of two, `{str: form}` for a table,
 `{"key": form}` for an object of exactly these keys; `...: form` allows others.  NAME is a word that can name a file,
-LABEL a text that can be shown.  As in `{"side": range(1, 99), "names": [LABEL], "heat": (float, None)}`.
+LABEL a text that can be shown; another pattern is one of its words, `a|b`.
+As in `{"side": range(1, 99), "names": [LABEL], "heat": (float, None)}`.
 """
 
 from __future__ import annotations
@@ -139,7 +140,7 @@ def _words(form: Any) -> str:
         NAME: "a plain name", LABEL: "a text without control characters", int: "a whole number", float: "a number",
         str: "a text", bool: "true or false", None: "null",
     }  # fmt: skip
-    return words[form]
+    return words.get(form) or " or ".join(form.pattern.split("|"))
 
 
 def _wrong(value: Any, expected: str, at: str) -> str:

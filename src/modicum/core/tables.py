@@ -87,7 +87,8 @@ def bounded(path: Path) -> pq.FileMetaData:
 
 
 def misfit(tables: Mapping[str, pa.Table], columns: Mapping[str, np.ndarray]) -> str:
-    """Which number points to a row, class or source that there is not, or which column has another length; '' if none.
+    """Which number points to a row, class or source that there is not, or which column has another length, or that a
+    box has no finite sides; '' if none.
 
     A class may be unknown, -1 or null, except in a statement about classes.
     """
@@ -104,6 +105,9 @@ def misfit(tables: Mapping[str, pa.Table], columns: Mapping[str, np.ndarray]) ->
             seen = pc.min_max(column).as_py()
             if column.null_count > nulls or (seen["min"] is not None and not low <= seen["min"] <= seen["max"] < high):
                 return f"{name}.parquet points to what is not there"
+    boxes = tables["annotations"].filter(pc.equal(tables["annotations"]["kind"].cast(pa.string()), "boxes"))
+    if any((pc.sum(pc.is_finite(boxes[k])).as_py() or 0) < len(boxes) for k in ("x0", "y0", "x1", "y1")):
+        return "annotations.parquet holds a box whose sides are no numbers"
     if tables["images"]["id"].null_count or tables["classes"]["name"].null_count:
         return "an image or a class has no name"
     if len(set(tables["classes"]["name"].to_pylist())) < count["classes"]:

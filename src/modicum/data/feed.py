@@ -24,7 +24,7 @@ from modicum.data.masks import Painter
 from modicum.data.pack import Annotations
 from modicum.data.views import make_view, needs
 
-AHEAD = 2**18  # pixels of a stream's views that are drawn at once
+AHEAD, MANY = 2**18, 8  # pixels of a stream's views that are drawn at once, and steps, at most
 SHUFFLED = 2**12  # rows of an order that are shuffled at once, an epoch at least
 
 
@@ -85,7 +85,10 @@ class Feed:
         chosen[self.data.rows(expression)] = True
         rows = np.flatnonzero(chosen & self.pool)
         if not len(rows):
-            raise NeedsError(f"no image for the rows {expression!r}", fix="Label some images, or check the split.")
+            fix = "Label some images, or check the split."
+            if expression[0] == "~":
+                fix = f"Add images without {expression[1:]}, which the method learns from, or take another method."
+            raise NeedsError(f"no image for the rows {expression!r}", where="training", fix=fix)
         return torch.from_numpy(rows)
 
     def draw(self, stream: Stream, name: str, step: int, phase: int = 0, lane: int = 0) -> Part:
@@ -94,7 +97,7 @@ class Feed:
         Small batches are drawn some steps at a time, which spares most of a small step's tensor operations: what an
         image looks like depends on its position alone.
         """
-        many = max(1, AHEAD // (stream.size * max(1, len(stream.views)) * self.side**2))
+        many = min(MANY, AHEAD // (stream.size * max(1, len(stream.views)) * self.side**2)) or 1
         at, share = (stream, step // many, phase, lane), torch.arange(stream.size).tensor_split(self.world)[self.rank]
         if name not in self.held or self.held[name][0] != at:
             steps = torch.arange(many) + step // many * many

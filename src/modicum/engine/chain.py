@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from modicum.core import registry
+from modicum.core import form, registry
 from modicum.core.dataset import HUMAN, Dataset, Table
 from modicum.core.disk import whole_folder
 from modicum.core.errors import RunError
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 BLOCK = 512  # images whose maps are held at once
 LOOK = 64  # images that go through the network at once
+STEPS = range(1, 10**12 + 1)
 
 
 def learners(before: list[str]) -> list[str]:
@@ -61,12 +62,16 @@ def plan(bench: Bench, config: dict[str, Any], asked: Request) -> None:
 def labelled(job: Job, bench: Bench, config: Mapping[str, Any], metrics: Metrics) -> Dataset:
     """The data after the steps before the last."""
     data, net, maps = bench.data, None, ""
+    many = config["choices"].get("before", {})
+    if wrong := form.misfit(many, dict.fromkeys(learners(config["before"]), STEPS), "choices.before"):
+        fix = "Restore the file, or start a new run with another --out."
+        raise RunError(f"config.json is damaged: {wrong}", where=job.run.folder, fix=fix)
     for text in config["before"]:
         name, given = parse_call(text)
         role = registry.card(name).role
         if role == "learn":
             method, recipe = _method(bench, text, job.asked, config["choices"]["flip"])
-            recipe, home = recipe.but(steps=config["choices"]["before"][text]), job.run / "arms" / name
+            recipe, home = recipe.but(steps=many[text]), job.run / "arms" / name
             net = train(replace(bench, data=data), method, recipe, name, home, metrics, job.listen.tick)
         elif role == "explain":
             maps = text

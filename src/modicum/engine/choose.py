@@ -69,9 +69,16 @@ def _builds(method: str) -> bool:
 
 
 def goal(data: Dataset, asked: Request) -> str:
-    """What the network is to tell: as asked, else a class where any image has one, else boxes, masks, tags."""
+    """What the network is to tell: as asked, else a class where any image has one, else boxes, masks, tags.
+
+    NeedsError where it is not a class, and folds are asked for.
+    """
     there = (k for k in ("class", "boxes", "masks", "tags") if data.known(k).any() and k in (asked.have or GOALS))
-    return asked.want or next(there, "class")
+    want = asked.want or next(there, "class")
+    if asked.folds and want != "class":
+        fix = "Leave --folds out: measure on images of test/."
+        raise NeedsError(f"folds compare classifiers alone so far, and {want} are wanted", where="--folds", fix=fix)
+    return want
 
 
 def enough(data: Dataset, want: str) -> bool:
@@ -118,6 +125,11 @@ def spelled(have: tuple[Fact, ...], names: Sequence[str], goal: Fact) -> Chain |
     return Chain(tuple(steps), 1.0, sum(s.options[0].cost for s in steps)) if goal in known else None
 
 
+def tells(method: str, want: str) -> bool:
+    """Whether the method makes a network that tells `want`, of GOALS."""
+    return want in GOALS and _makes(registry.card(method), Fact(want, net=True))
+
+
 def _makes(card: Card, fact: Fact) -> bool:
     return any(fact in gives(m) for m in card.made)
 
@@ -125,7 +137,7 @@ def _makes(card: Card, fact: Fact) -> bool:
 def steps_of(found: Chain, via: Sequence[str]) -> list[str]:
     """The chain's methods in order, those of `via` in the place of the planned ones of their roles.
 
-    SettingsError where a method of `via` has no place before the last one.
+    SettingsError where a method of `via` has no place before the last one, or does not make what comes after it needs.
     """
     planned = [s.name for s in found.steps if s.name != "predict"]
     names, free = list(planned), list(range(len(planned) - 1))
@@ -138,7 +150,19 @@ def steps_of(found: Chain, via: Sequence[str]) -> list[str]:
             raise SettingsError(f"no step before the last is left for role {role}", where=f"--via {text}", fix=fix)
         names[place] = text
         free.remove(place)
+        if lost := _lost(found, place, free, text):
+            fix = f"Name every step: --via {text} --via ... --method {planned[-1]}; each makes what the next one needs."
+            raise SettingsError(f"{lost} is needed after it, which it does not make", where=f"--via {text}", fix=fix)
     return names
+
+
+def _lost(found: Chain, place: int, free: Sequence[int], text: str) -> str:
+    """What a planned step made that a step after it takes which is left as planned, and `text` does not make; or ""."""
+    steps = [s for s in found.steps if s.name != "predict"]
+    here = {g for m in registry.card(parse_call(text)[0]).made for g in gives(m)}
+    own = {g for m in steps[place].makes for g in gives(m)} - here
+    later = [s for i, s in enumerate(steps) if i > place and (i in free or s is steps[-1])]
+    return next((str(t) for s in later for t in s.takes if t in own), "")
 
 
 def why(found: Chain, traits: Mapping[str, str], asked: str = "", via: Sequence[str] = ()) -> list[str]:

@@ -18,7 +18,7 @@ import numpy as np
 import modicum
 from modicum.core.dataset import Dataset
 from modicum.core.disk import whole_folder
-from modicum.core.errors import DataError, RunError
+from modicum.core.errors import DataError, NeedsError, RunError
 from modicum.core.method import Learn
 from modicum.core.net import Net
 from modicum.core.places import cache_home
@@ -132,6 +132,10 @@ def _same(run: Run, request: Request) -> None:
             f"another run is here: it was asked for {name}={before.get(name)!r}, now {now.get(name)!r}",
             where=run.folder, fix="Choose another --out, or repeat the first command to resume it.",
         )  # fmt: skip
+    config = run.config
+    if not choose.tells(config["method"], config["want"]):
+        found = f"config.json is damaged: {config['method']} does not tell {config['want']:.40}"
+        raise RunError(found, where=run.folder, fix="Restore the file, or start a new run with another --out.")
 
 
 def _prepare(job: Job, given: Dataset | None) -> tuple[Dataset, Vault, Pixels]:
@@ -201,6 +205,9 @@ def _hidden(data: Dataset, asked: Request) -> tuple[Dataset, Vault]:
     """Labels outside training leave the data; with `labels`, so do all but that many a class."""
     names = data.field("split")
     rows = np.flatnonzero((names == "train") & data.known("class"))
+    if asked.labels and not len(rows):
+        fix = "Leave it out: other labels than classes are not counted."
+        raise NeedsError("no image for training has a class", where=f"--labels {asked.labels}", fix=fix)
     if asked.labels:
         rows = few(data, per_class=asked.labels, seed=asked.seed, rows="split:train")
     kinds = asked.have or None

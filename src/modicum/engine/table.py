@@ -18,6 +18,7 @@ from modicum.core.net import Net
 from modicum.core.tables import bounded
 from modicum.data.cache import Pixels
 from modicum.data.images import resize, square
+from modicum.engine.dense import boxes_of
 from modicum.engine.images import images_of
 from modicum.models import files
 from modicum.runs.run import Run
@@ -109,6 +110,15 @@ class Finished:
             found = explain(self.net, x, every.expand(len(x), -1), output="positive")
             out.append(next(iter(found.maps.values())).numpy())
         return replace(table, columns={**table.columns, "maps": np.concatenate(out)})
+
+    def with_found(self, table: Table) -> Table:
+        """The table with `found` (R,K,6): the network's boxes, in pixels of the stored images (engine/tasks.py)."""
+        from modicum.engine.tasks import packed
+
+        sizes = np.column_stack([table.data.field("height"), table.data.field("width")])[table.rows].tolist()
+        images = map(self.image, table.rows.tolist())
+        parts = boxes_of(self.net, images, map(tuple, sizes), shorter=int(self.meta.get("shorter") or 0))
+        return replace(table, columns={**table.columns, "found": packed([*parts])})
 
     def batch(self, images: list[np.ndarray]) -> torch.Tensor:
         """Images (h,w,c) of any size as the network's input (B,c,S,S) in [0,1]."""

@@ -26,6 +26,8 @@ def filled(done: Finished, method: str, expression: str) -> Table:
             raise NeedsError(found, where=done.run.folder, fix=f"Train one: `modicum fit DATA --want {need[0].kind}`.")
     table = done.table(expression)
     wants = {f for need in needs for f in need}
+    if tells == "boxes" and any(f.net and f.kind == "boxes" for f in wants):
+        table = done.with_found(table)
     if any(f.kind == "maps" for f in wants):
         table = done.with_maps(table)
     return done.with_features(table) if any(f.kind == "features" or f.part == "features" for f in wants) else table
@@ -70,7 +72,12 @@ def select(
     method = method or min(known, key=lambda n: ("few" not in known[n].suits, known[n].cost, n))
     made = registry.make(method, settings)
     _role(method, "select")
-    table = filled(Finished.open(run), method, "~class & ~split:test & ~split:val")
+    done = Finished.open(run)
+    tells = done.meta["tells"]
+    table = filled(done, method, f"~{tells} & ~split:test & ~split:val")
+    if not len(table):
+        fix = "Bring more images."
+        raise NeedsError(f"{tells} of every image that is not for testing are known", where=run, fix=fix)
     return table, made.select(table, budget, np.random.default_rng(seed))
 
 

@@ -92,6 +92,20 @@ def atss(
     return _best(mine, overlap, image, images)
 
 
+def by_iou(
+    at: Tensor, stride: Tensor, xyxy: Tensor, image: Tensor, images: int, scale: float = 8.0, least: float = 0.5
+) -> Tensor:
+    """One threshold for all (Lin et al., 2017, RetinaNet): the positions inside a box whose anchor, as in `atss`,
+    overlaps it by `least` or more, and the one that overlaps most, whatever by; of several boxes the one that overlaps
+    most is the owner's.
+    """
+    half = scale * stride[:, None] / 2
+    overlap = iou(xyxy[:, None], torch.cat([at - half, at + half], 1))
+    inside = distances(at, xyxy[:, None]).amin(-1) > 0
+    most = torch.where(inside, overlap, -1).amax(1, keepdim=True)
+    return _best(inside & ((overlap >= least) | (overlap == most)), overlap, image, images)
+
+
 def _best(mine: Tensor, worth: Tensor, image: Tensor, images: int) -> Tensor:
     """Of the boxes that a position may be for, bool (M,P), the one of most worth (M,P), the first among equals."""
     count, positions = mine.shape

@@ -86,18 +86,18 @@ def nms(xyxy: Tensor, scores: Tensor, group: Tensor, tau: float = 0.5) -> Tensor
     """Places of the boxes that stay, int64 (K,), by falling score: of two in one group whose IoU is above tau, the
     better one stays (greedily, from the best on; the first among equals).
 
-    xyxy: finite (M,4).  scores: (M,).  group: int64 (M,), e.g. image * classes + class.  Groups are laid side by side,
-    in float64, where that shifts no box by more than rounding.
+    xyxy: finite (M,4).  scores: (M,).  group: int64 (M,), e.g. image * classes + class.  Groups are gone through one by
+    one: all at once would take time by the square of all boxes.
     """
     from torchvision.ops import nms as greedy
 
     if not len(xyxy):
         return torch.empty(0, dtype=torch.int64, device=xyxy.device)
-    apart = xyxy.detach().double()
-    number = torch.unique(group, return_inverse=True)[1]
-    apart = apart + (number * (apart.max() - apart.min() + 1))[:, None]
-    kept: Tensor = greedy(apart, scores.detach().double(), tau)
-    return kept
+    boxes, worth = xyxy.detach().double(), scores.detach().double()
+    counts: list[int] = torch.unique(group, return_counts=True)[1].tolist()
+    mine = group.argsort(stable=True).split(counts)
+    kept = torch.cat([own[greedy(boxes[own], worth[own], tau)] for own in mine]).sort()[0]
+    return kept[worth[kept].argsort(descending=True, stable=True)]
 
 
 def unpacked(column: Tensor) -> tuple[Tensor, Tensor]:

@@ -38,24 +38,32 @@ def present(table: Table) -> np.ndarray:
     return found[table.rows]
 
 
+def undrawn(table: Table, kind: str, where: str) -> np.ndarray:
+    """Images with a class that is known to be there, in which no person has drawn what is of `kind`, bool (R,).
+
+    NeedsError, of `where`, where no image has a tag or a class.
+    """
+    data, there = table.data, present(table)
+    if not there.any():
+        fix = "Say which classes are in the images: drafts are drawn of each."
+        raise NeedsError(f"none of {len(table)} images has tags or a class", where=where, fix=fix)
+    said = pc.equal(data.annotations["kind"].cast(pa.string()), kind).to_numpy() & (data.who() == HUMAN)
+    drawn = np.zeros(len(data), bool)
+    drawn[data.annotations["row"].to_numpy()[said]] = True
+    return np.asarray(there.any(1) & ~drawn[table.rows])
+
+
 def drafts(table: Table, kind: str) -> Drafts:
     """The rows with maps and a class that is known to be there, in which no person has drawn what is of `kind`.
 
     NeedsError where no row has a tag or a class; DataError for maps of another shape, or an image of unknown size.
     """
     data, maps, there = table.data, np.asarray(table["maps"], np.float32), present(table)
+    where = f"map-{kind}"
     if maps.ndim != 4 or maps.shape[:2] != there.shape:
         found = f"maps of shape {maps.shape} for {len(table)} images and {len(data.names)} classes"
-        raise DataError(found, where=f"map-{kind}", fix="Give one map (h,w) for each image and class.")
-    if not there.any():
-        found = f"none of {len(table)} images has tags or a class"
-        raise NeedsError(
-            found, where=f"map-{kind}", fix="Say which classes are in the images: a map is drawn for each."
-        )
-    said = pc.equal(data.annotations["kind"].cast(pa.string()), kind).to_numpy() & (data.who() == HUMAN)
-    drawn = np.zeros(len(data), bool)
-    drawn[data.annotations["row"].to_numpy()[said]] = True
-    at = np.flatnonzero(there.any(1) & np.isfinite(maps).all((1, 2, 3)) & ~drawn[table.rows])
+        raise DataError(found, where=where, fix="Give one map (h,w) for each image and class.")
+    at = np.flatnonzero(undrawn(table, kind, where) & np.isfinite(maps).all((1, 2, 3)))
     rows = table.rows[at]
     size = np.stack([np.nan_to_num(data.field(f)[rows].astype(np.float64)) for f in ("height", "width")], 1)
     unknown = rows[(size < 1).any(1)]

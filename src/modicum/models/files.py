@@ -26,6 +26,7 @@ from modicum.nn.cosine import cosine_head
 from modicum.nn.detect import detecting
 from modicum.nn.peaks import peaked
 from modicum.nn.probe import neighbours_head, probe_head
+from modicum.nn.regions import ARGS, regional
 from modicum.nn.segment import segmenting
 from modicum.nn.stages import patched, placed
 from modicum.nn.sum import Sum
@@ -44,6 +45,8 @@ EDITS: dict[str, Callable[[Net, dict[str, Any]], Net]] = {
     "peaks": lambda net, given: peaked(net),
     "decoder": lambda net, given: segmenting(net, int(given["most"])),
     "detector": lambda net, given: detecting(net, int(given["width"]), int(given["depth"])),
+    "torchvision": lambda net, given: _visioned(net, given),
+    "regions": lambda net, given: regional(net, **{k: given[k] for k in ARGS}),
 }
 """Structural edits by name: (net, arguments) -> net, run on the meta device.  `spec["edits"]` lists {"edit", ...}."""
 
@@ -167,6 +170,12 @@ def _construct(spec: dict[str, Any]) -> Net:
         net = EDITS[edit["edit"]](net, edit)
     net.spec = spec
     return net
+
+
+def _visioned(net: Net, given: dict[str, Any]) -> Net:
+    from modicum.nn.torchvision_detect import visioned  # torchvision takes a second to load
+
+    return visioned(net, str(given["kind"]), int(given["width"]), int(given["cells"]))
 
 
 def _left_behind(net: Net) -> bool:

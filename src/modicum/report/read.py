@@ -150,6 +150,8 @@ def _drawn(path: Path) -> dict[str, np.ndarray]:
     many = len(out["image"])
     if out["xyxy"].shape != (many, 4) or len(out["cls"]) != many or len(out["state"]) != many:
         raise ValueError("image (M,), xyxy (M,4), cls (M,) and state (M,) do not fit together")
+    if any(out[k].dtype.kind not in "iuf" or not np.isfinite(out[k]).all() for k in out):
+        raise ValueError("rows, images, corners, classes and states must be finite numbers")
     return out
 
 

@@ -114,7 +114,8 @@ class Case:
         if not any(f.net for f in have):
             return ()
         features = any(f.net and "features" in (f.kind, f.part) for n in self.needs for f in n)
-        return ("logits", "features") if features else ("logits",)
+        found = any(f.net and f.kind == "boxes" for f in have)
+        return ("logits", *(("features",) if features else ()), *(("found",) if found else ()))
 
     def table(self, world: World | None = None, rows: np.ndarray | None = None) -> Table:
         """What the table methods are handed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from modicum.core import registry
@@ -70,18 +70,24 @@ def _wrong(default: Any, rule: Knob) -> Iterator[Any]:
 def range_ends(case: Case) -> str:
     """Both ends of every range and each choice work, or are refused with a ModicumError."""
     said = []
-    for name, (default, rule) in knobs(case).items():
-        ends = [*rule.choices, *(type(default)(v) for v in (rule.low, rule.high) if v is not None)]
-        for value in ends if not isinstance(default, bool) else (False, True):
-            if value == default:
-                continue
-            try:
-                case.exercise(case.method(**{name: value}), batch=2)
-            except ModicumError as error:
-                said.append(f"{name}={value!r} is refused: {error.found}")
-            except Exception as error:
-                raise AssertionError(f"{name}={value!r}: {type(error).__name__}: {error}") from error
+    for name, value in values(knobs(case)):
+        try:
+            case.exercise(case.method(**{name: value}), batch=2)
+        except ModicumError as error:
+            said.append(f"{name}={value!r} is refused: {error.found}")
+        except Exception as error:
+            raise AssertionError(f"{name}={value!r}: {type(error).__name__}: {error}") from error
     return "; ".join(said)
+
+
+def values(found: Mapping[str, tuple[Any, Knob]]) -> list[tuple[str, Any]]:
+    """Names of settings with the ends of their ranges, and their choices, without defaults."""
+    out = []
+    for name, (default, rule) in found.items():
+        ends = [*rule.choices, *(type(default)(v) for v in (rule.low, rule.high) if v is not None)]
+        tried = (False, True) if isinstance(default, bool) else ends
+        out += [(name, value) for value in tried if value != default]
+    return out
 
 
 @check("presets", ALL, "A preset or recipe names a setting that is gone, or does not run.")

@@ -27,7 +27,7 @@ _RECORD = np.dtype([("offset", "<i8"), ("height", "<i4"), ("width", "<i4"), ("ch
 @dataclass(frozen=True, eq=False)
 class World:
     """data: what is known.  truth: int64 (N,).  pool: bool (N,), rows that may be trained on.  columns: what a network
-    would say: logits (N,C), features (N,D)."""
+    would say: logits (N,C), features (N,D), found (N,4,6): x0 y0 x1 y1 class score, rows of NaN where there is none."""
 
     data: Dataset
     pixels: Pixels
@@ -98,7 +98,13 @@ def network(truth: np.ndarray) -> dict[str, np.ndarray]:
     sure = rng.uniform(0.5, 6, (len(truth), 1))
     logits = sure * np.eye(len(CLASSES))[truth] + rng.normal(0, 0.7, (len(truth), len(CLASSES)))
     features = 3 * np.eye(len(CLASSES), 8)[truth] + rng.normal(0, 1, (len(truth), 8))
-    return {"logits": logits.astype(np.float32), "features": features.astype(np.float32)}
+    corner = rng.uniform(0, 8, (len(truth), 4, 2))
+    sides = rng.uniform(2, 8, (len(truth), 4, 2))
+    cls = np.where(rng.random((len(truth), 4)) < 0.7, truth[:, None], rng.integers(0, len(CLASSES), (len(truth), 4)))
+    found = np.concatenate([corner, corner + sides, cls[..., None], rng.uniform(0.1, 1, (len(truth), 4, 1))], 2)
+    found[::3, 3] = np.nan
+    return {name: values.astype(np.float32) for name, values in zip(
+        ("logits", "features", "found"), (logits, features, found), strict=True)}  # fmt: skip
 
 
 def _state(data: Dataset, fact: Fact, rows: np.ndarray, cls: np.ndarray) -> Dataset:
