@@ -14,7 +14,7 @@ from PIL import Image
 
 from modicum.core.errors import DataError, ModelError
 from modicum.data.images import square
-from modicum.deploy.predict import OnnxModel, predict
+from modicum.deploy.predict import OnnxModel, model_of, predict
 
 from .conftest import CLASSES, Exported
 
@@ -82,6 +82,13 @@ def test_broken_files_are_model_errors(content: bytes, exported: Exported, tmp_p
     with pytest.raises(ModelError) as caught:
         OnnxModel(path)
     assert len(str(caught.value)) < 400
+
+
+def test_a_run_that_could_not_be_exported_says_why(tmp_path: Path) -> None:
+    (tmp_path / "export.json").write_text('{"refused": "an operator is not known", "fix": "use another"}')
+    with pytest.raises(ModelError, match="not exported: an operator is not known") as caught:
+        model_of(tmp_path)
+    assert caught.value.fix == "use another"
 
 
 def test_foreign_files_are_model_errors(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_tags_drop_boxes_of_absent_classes_and_spare_present_ones() -> None:
     free = told(Case.open("box-teacher").world(), tau=0.05)[0]["boxes for classes"]
     absent = told(some_tags([(r, c, 0) for r in rows for c in range(3)]), tau=0.05)[0]["boxes for classes"]
     assert float(free.total) > 0 and float(absent.total) == 0
-    terms, pull = told(some_tags([(r, 1, 1) for r in rows]), tau=1.0)
+    terms, pull = told(some_tags([(r, 1, 1) for r in rows]), tau=1.0, doubt=1.0)
     assert float(terms["boxes for classes"].total) == 0
     assert pull[1] == 0 and pull[0] > 0 and pull[2] > 0, "there, but not found: not background"
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -290,6 +291,15 @@ def test_a_refused_export_is_said(copy: tuple[Path, Pixels]) -> None:
     (copy[0] / "export.json").write_text(json.dumps({"refused": "an operator is not known", "fix": "use another"}))
     found = harmless(build(*copy).read_text(encoding="utf-8"))
     assert "not exported: an operator is not known" in found.text
+
+
+@pytest.mark.parametrize("side", [np.nan, np.inf, "x", 1j])
+def test_drawn_boxes_whose_sides_are_no_numbers_are_said(copy: tuple[Path, Pixels], side: Any) -> None:
+    one: dict[str, Any] = {"rows": [0], "image": [0], "cls": [0], "state": [1]}
+    np.savez(copy[0] / "boxes.npz", **one, xyxy=[[0, 0, 1, 1]])
+    assert len(read(copy[0]).drawn["xyxy"]) == 1
+    np.savez(copy[0] / "boxes.npz", **one, xyxy=[[0, 0, 1, side]])
+    assert "must be finite numbers" in " ".join(read(copy[0]).damaged)
 
 
 def test_a_torn_last_line_of_the_log_is_left_out(copy: tuple[Path, Pixels]) -> None:

@@ -86,7 +86,9 @@ PARTS = {
     "maps": "its spatial maps",
     "small": "made smaller",
     "adjust": "moves boxes",
+    "chosen": "picks among proposals",
 }
+ALONE = ("adjust", "chosen")  # parts that do not make a whole network for their kind
 
 _GRAMMAR = re.compile(
     r"(?P<net>net:)?(?P<kind>[a-z]+)(?:\.(?P<part>[a-z]+))?(?P<some>:some)?(?:@(?P<scope>[a-z]+))?(?P<guess>~)?"
@@ -138,7 +140,7 @@ class Fact:
         """Facts that follow from this one for free, one step: `X` gives `X:some`, boxes tags, a part its net."""
         out = [] if self.net or self.some else [replace(self, some=True)]
         if self.net:
-            return (replace(self, part=""),) if self.part and self.part != "adjust" else ()
+            return (replace(self, part=""),) if self.part and self.part not in ALONE else ()
         out += [replace(self, kind=kind) for kind in KINDS[self.kind].gives]
         return tuple(f if f.kind != "names" else Fact("names", scope=f.scope) for f in out)
 

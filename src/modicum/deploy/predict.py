@@ -63,12 +63,16 @@ def predict(model: Path | str, images: Iterable[Path | str], batch: int = 64, th
 
 
 def model_of(model: Path | str, threads: int = 1) -> OnnxModel:
-    """The file that `export` wrote, or that of a run's folder, which must be its own network's; else a ModelError."""
+    """The file that `export` wrote, or that of a run's folder, which must be its own network's; else a ModelError,
+    which says why where the run's network could not be exported."""
     path = Path(model)
     if not path.is_dir():
         return OnnxModel(path, threads)
     if not (path / "model.onnx").is_file():
         Run(path).refuse_held()
+        said = Run(path).read("export.json") if (path / "export.json").is_file() else {}
+        if said.get("refused"):
+            raise ModelError(f"not exported: {said['refused']}", where=path, fix=str(said.get("fix", "")))
     own = OnnxModel(path / "model.onnx", threads)
     _of_this_run(own, path)
     return own

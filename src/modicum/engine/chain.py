@@ -119,7 +119,7 @@ def _columns(bench: Bench, name: str, net: Net | None, maps: str) -> Columns | N
     """How columns of rows are made that a label method reads from the last network; None where it reads none."""
     if net is None:
         return None
-    if "net:boxes" in registry.card(name).needs:
+    if "net:boxes.chosen" in registry.card(name).needs:
         return lambda rows: {"found": packed([*located(bench, net, rows.tolist())])}
     return (lambda rows: {"maps": _maps(bench, rows, net, maps)}) if maps else None
 
@@ -151,5 +151,3 @@ def _maps(bench: Bench, rows: np.ndarray, net: Net, maps: str) -> np.ndarray:
 def _said(name: str, delta: Dataset) -> str:
     many, images = delta.annotations.num_rows, len(set(delta.annotations["row"].to_pylist()))
     return f"{registry.card(name).title}: {many:,} labels made for {images:,} images"
-
-

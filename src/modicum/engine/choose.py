@@ -101,9 +101,13 @@ def chain(
         have = (*have, LEARNED) if _builds(method) else have
         _learns(method)
         able = [n for n, c in cards.items() if _makes(c, goal)]
-        if method not in able:
-            found = f"{method} makes {', '.join(cards[method].makes)}, and {goal} is wanted"
-            raise NeedsError(found, where="--method", fix=f"Methods that make it: {', '.join(able)}.")
+        if method not in able:  # it may tell what is wanted in a way of its own
+            named = [m for m in cards[method].made if m.net and m.kind == want]
+            if not named:
+                found = f"{method} makes {', '.join(cards[method].makes)}, and {goal} is wanted"
+                raise NeedsError(found, where="--method", fix=f"Methods that make it: {', '.join(able)}.")
+            goal = named[0]
+            able = [n for n, c in cards.items() if _makes(c, goal)]
         cards = {n: c for n, c in cards.items() if n == method or n not in able}
     many = counts(data) | ({"step": steps} if steps else {})
     told = spelled(have, [*(parse_call(text)[0] for text in via), method], goal) if via and method else None

@@ -36,8 +36,8 @@ CARD = Card(
     changed="The detector is ours, of one look.  The paper moves a box about and asks its region network each time; "
     "here the positions near its centre, which would be taught to find it, each give a box, and the spread is theirs.  "
     "Each image's weights of background have the mean 1, not those of the batch.  Training begins on "
-    "labelled images alone, and what the teacher's view does not show is left out; so is, in the `small` preset, what a "
-    "box of doubtful score covers (`doubt`).",
+    "labelled images alone, and what the teacher's view does not show is left out; so is, in the `small` preset, what "
+    "a box of doubtful score covers (`doubt`).",
 )
 
 

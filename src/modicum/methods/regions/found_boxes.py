@@ -29,13 +29,12 @@ CARD = Card(
     title="Boxes that a network found",
     role="label",
     idea="Of the boxes that a network finds, the best of each class that is in the image are drafts.",
-    needs=("image", "net:boxes", "tags:some"),
+    needs=("image", "net:boxes.chosen", "tags:some"),
     makes=("boxes:some~",),
     year=2017,
     cites=("arXiv:1704.00138",),
     changed="Several boxes of a class, if their scores are near the best one's; the paper takes one.",
     cost=0.01,
-    xfail={"needs necessary": "without tags the planner takes all boxes of the network in place of this method's"},
 )
 
 
@@ -51,7 +50,7 @@ class FoundBoxes(Label):
     def label(self, table: Table) -> Dataset:
         if "found" not in table.columns:
             fix = "Train a network that finds boxes first."
-            raise NeedsError("no network has looked for boxes (net:boxes)", where="found-boxes", fix=fix)
+            raise NeedsError("no network has looked for boxes (net:boxes.chosen)", where="found-boxes", fix=fix)
         given, there = np.asarray(table["found"], np.float32), present(table)
         if given.ndim != 3 or given.shape[::2] != (len(table), 6):
             found = f"a column of shape {given.shape} for {len(table)} images"
