@@ -56,7 +56,7 @@ class Setting(NamedTuple):
 
 SETS = {
     "bccd": Setting("resnet10t", 128, 400),
-    **{f"scenes-{ground}": Setting("tiny-res", 64, 800) for ground in ("texture", "plain", "clutter")},
+    **{f"scenes-{ground}": Setting("tiny-res", 64, 1600) for ground in ("texture", "plain", "clutter")},
 }
 
 
@@ -127,6 +127,7 @@ def cell(name: str, arm: str, seed: int, steps: int = 0) -> dict[str, Any]:
         run = fit(
             place(name, seed, Path(home)), Path(home, "run"), watch := Watch(), want="boxes", method=method,
             settings=settings, net=net, side=side, steps=steps, batch=BATCH, seed=seed, precision="32", export=False,
+            flip="yes" if name == "bccd" else "no",
         )  # fmt: skip
         said = run.read("evaluation.json")
     of = next(v for v in said["arms"].values() if v["role"] == "main")

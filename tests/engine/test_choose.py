@@ -75,6 +75,12 @@ def test_named_steps_choose_the_way_where_their_cards_allow_one() -> None:
         choose.steps_of(plain, ("wsddn",))
 
 
+def test_a_method_tells_what_its_card_makes() -> None:
+    assert choose.tells("wsddn", "boxes") and choose.tells("bas", "class") and choose.tells("segmenter", "masks")
+    assert not choose.tells("wsddn", "class") and not choose.tells("cam", "boxes")
+    assert not choose.tells("wsddn", "nonsense")
+
+
 def test_folds_are_refused_where_no_class_is_wanted() -> None:
     with pytest.raises(NeedsError, match="folds compare classifiers alone so far, and tags are wanted"):
         choose.goal(sample("digits"), Request.of({"want": "tags", "folds": 3}))

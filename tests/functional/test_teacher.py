@@ -82,13 +82,15 @@ def test_noes_weigh_as_they_are_believed_and_an_image_as_much_as_before() -> Non
     luck = torch.Generator().manual_seed(1)
     known, target = torch.rand(3, 9, 2, generator=luck) < 0.8, (torch.rand(3, 9, 2, generator=luck) < 0.2).float()
     trust = torch.rand(3, 9, 2, generator=luck)
-    trust[2] = 0
+    trust[1, :4], trust[2] = 0, 0
     got = weighed(known, target, trust)
     for b in range(3):
         noes = [(p, c) for p in range(9) for c in range(2) if known[b, p, c] and not target[b, p, c]]
+        noes = [(p, c) for p, c in noes if trust[b, p, c]]
         total = sum(trust[b, p, c].item() for p, c in noes)
         for p, c in itertools.product(range(9), range(2)):
-            no = trust[b, p, c].item() * len(noes) / max(1, total) if (p, c) in noes else float(known[b, p, c])
+            yes = float(known[b, p, c] and target[b, p, c] > 0)
+            no = trust[b, p, c].item() * len(noes) / max(1, total) if (p, c) in noes else yes
             assert got[b, p, c].item() == pytest.approx(no, rel=1e-5)
         if b < 2:
             assert sum(got[b, p, c].item() for p, c in noes) == pytest.approx(len(noes), rel=1e-5)

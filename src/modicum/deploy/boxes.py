@@ -17,8 +17,7 @@ from modicum.core.disk import whole
 from modicum.core.errors import DataError
 from modicum.core.space import writing
 from modicum.data.images import decode
-from modicum.data.names import safe
-from modicum.deploy.predict import OnnxModel, files_of, model_of
+from modicum.deploy.predict import OnnxModel, files_of, free_name, model_of
 from modicum.deploy.suppress import Located
 from modicum.report import pictures
 from modicum.report.masks import colour
@@ -94,7 +93,7 @@ def write_boxes(
                 if not boxes.fault:
                     good += 1
                     pages.add(boxes, root)
-                    name = _free(safe(Path(boxes.id).stem)[:60], taken)
+                    name = free_name(Path(boxes.id), ".jpg", taken)
                     with whole(folder / PICTURES / name) as making:
                         drawn(boxes, sure).save(making, "JPEG", quality=92, subsampling=0)
                 told(done, len(files), boxes)
@@ -158,15 +157,6 @@ class _Pages:
 
 def _json(value: object) -> str:
     return json.dumps(value, allow_nan=False)
-
-
-def _free(stem: str, taken: set[str]) -> str:
-    """A file name that no other image of this call has, also where letters have no case."""
-    name, n = f"{stem}.jpg", 1
-    while name.casefold() in taken:
-        name, n = f"{stem}-{n}.jpg", n + 1
-    taken.add(name.casefold())
-    return name
 
 
 def drawn(boxes: Boxes, sure: float = SURE) -> Image.Image:

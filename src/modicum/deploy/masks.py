@@ -12,8 +12,7 @@ from modicum.core.disk import whole
 from modicum.core.errors import DataError
 from modicum.core.space import writing
 from modicum.data.images import decode
-from modicum.data.names import safe
-from modicum.deploy.predict import files_of, model_of
+from modicum.deploy.predict import files_of, free_name, model_of
 
 
 class Mask(NamedTuple):
@@ -45,7 +44,7 @@ def write_masks(model: Path | str, images: Iterable[Path | str], folder: Path) -
         except DataError as error:
             yield Mask(str(path), "", {}, error.found)
             continue
-        name = _free(safe(path.stem)[:60], taken)
+        name = free_name(path, ".png", taken)
         with writing(folder / name, "a mask"), whole(folder / name) as making:
             Image.fromarray(labels).save(making, "PNG")
         yield Mask(str(path), name, shares(labels, net.classes))
@@ -58,10 +57,3 @@ def shares(labels: np.ndarray, classes: tuple[str, ...]) -> dict[str, float]:
     return {classes[c]: float(count[c] / labels.size) for c in order}
 
 
-def _free(stem: str, taken: set[str]) -> str:
-    """A file name that no other image of this call has, also where letters have no case."""
-    name, n = f"{stem}.png", 1
-    while name.casefold() in taken:
-        name, n = f"{stem}-{n}.png", n + 1
-    taken.add(name.casefold())
-    return name

@@ -12,6 +12,7 @@ from modicum.core import form
 from modicum.core.errors import DataError, ModelError
 from modicum.core.form import SIZES
 from modicum.data.images import decode, resize, square
+from modicum.data.names import safe
 from modicum.deploy.export import FORMAT, open_session
 from modicum.deploy.seal import opened
 from modicum.deploy.suppress import Located, found
@@ -85,6 +86,16 @@ def _of_this_run(model: OnnxModel, run: Path) -> None:
         if page["sha256"] != model.net:
             found = "not exported from the network in this folder: it is older, or of another run"
             raise ModelError(found, where=run / "model.onnx", fix=f"Export it again: modicum export {run}")
+
+
+def free_name(image: Path, ending: str, taken: set[str]) -> str:
+    """The name of a file about an image that no other image of this call has, also where letters have no case."""
+    stem = safe(image.stem)[:60]
+    name, n = f"{stem}{ending}", 1
+    while name.casefold() in taken:
+        name, n = f"{stem}-{n}{ending}", n + 1
+    taken.add(name.casefold())
+    return name
 
 
 def files_of(images: Iterable[Path | str]) -> Iterator[Path]:

@@ -131,7 +131,7 @@ def spelled(have: tuple[Fact, ...], names: Sequence[str], goal: Fact) -> Chain |
 
 def tells(method: str, want: str) -> bool:
     """Whether the method makes a network that tells `want`, of GOALS."""
-    return want in GOALS and _makes(registry.card(method), Fact(want, net=True))
+    return want in GOALS and any(made.net and made.kind == want for made in registry.card(method).made)
 
 
 def _makes(card: Card, fact: Fact) -> bool:

@@ -95,9 +95,9 @@ def atss(
 def by_iou(
     at: Tensor, stride: Tensor, xyxy: Tensor, image: Tensor, images: int, scale: float = 8.0, least: float = 0.5
 ) -> Tensor:
-    """One threshold for all (Lin et al., 2017, RetinaNet): the positions inside a box whose anchor, as in `atss`,
-    overlaps it by `least` or more, and the one that overlaps most, whatever by; of several boxes the one that overlaps
-    most is the owner's.
+    """One threshold for all, after RetinaNet (Lin et al., 2017), without its band of doubt: the positions inside a box
+    whose anchor, as in `atss`, overlaps it by `least` or more, and the one that overlaps most, whatever by; of several
+    boxes the one that overlaps most is the owner's.
     """
     half = scale * stride[:, None] / 2
     overlap = iou(xyxy[:, None], torch.cat([at - half, at + half], 1))

@@ -59,12 +59,13 @@ def weighed(known: Tensor, target: Tensor, trust: Tensor) -> Tensor:
     """How much each answer counts, (B,P,C): a known "yes" 1, a known "no" as far as it is to be believed, on the mean
     of an image's 1; where nearly none is, less (the trusts of an image are divided by 1 at least).
 
-    known: bool (B,P,C).  target: (B,P,C), above 0 is a "yes".  trust: (B,P,C), 0 or more.  After Xu et al., 2021.
+    known: bool (B,P,C).  target: (B,P,C), above 0 is a "yes".  trust: (B,P,C), 0 or more; where it is 0 the "no" does
+    not count at all.  After Xu et al., 2021.
     """
-    no = known & (target == 0)
+    no = known & (target == 0) & (trust > 0)
     share = trust * no
     scale = no.sum((1, 2), keepdim=True) / share.sum((1, 2), keepdim=True).clamp_min(1)
-    return torch.where(no, share * scale, known.to(share.dtype))
+    return torch.where(no, share * scale, (known & (target > 0)).to(share.dtype))
 
 
 def spread(boxes: Boxes, said: Tensor, owner: Tensor) -> Tensor:

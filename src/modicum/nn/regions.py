@@ -35,7 +35,7 @@ USED = 3  # maps of the network that are read, at most: of the usual nets those 
 CELLS = 7
 STD = 0.01  # of the last weights, as in the papers
 TAU, TOP, MOST = 0.3, 50, 100  # boxes of a class that overlap by more are one; looked at in each class; given in all
-KEPT = 4096  # images whose proposals are remembered, some kilobytes each
+KEPT = 4096  # images whose proposals are remembered: 16 bytes a proposal
 SEEN = 0.5  # share of a proposal in the view below which it is left out of a step
 WAYS = ("regions", "one", "grid")
 ARGS = ("heads", "sides", "width", "thin", "most", "find")
@@ -229,7 +229,8 @@ def regional(
     counts = (heads, width, thin, most)
     good = all(type(n) is int for n in counts) and type(sides) is bool and find in WAYS
     if not (good and 0 <= heads <= 8 and 8 <= width <= 4096 and 1 <= thin <= 1024 and 1 <= most <= 10_000):
-        said = f"{heads!r:.9} refinements, width {width!r:.9}, {thin!r:.9} maps, {most!r:.9} proposals by {find!r:.9}"
+        words = "{!r:.19} refinements, width {!r:.19}, {!r:.19} maps, {!r:.19} proposals by {!r:.19}"
+        said = words.format(*counts, find)
         fix = f"Give 0 to 8, 8 to 4096, 1 to 1024, 1 to 10000, and one of {', '.join(WAYS)}."
         raise ModelError(said, where="network", fix=fix)
     _, seen = black(net, net.levels)

@@ -25,7 +25,8 @@ CARD = Card(
     changed="The detector is ours, of one look: no region network.  The average begins with training, not after the "
     "first phase.  Views shift and zoom, so what the teacher's view does not show is left out.  Tags are "
     "used.  For short training the `small` preset believes more boxes, weighs them less, begins later, and calls "
-    "nothing background that a box of doubtful score covers (`doubt`).",
+    "nothing background that a box of doubtful score covers (`doubt`).  The average follows faster at first; `paper` "
+    "keeps its rate to the end.",
 )
 
 

@@ -37,7 +37,7 @@ CARD = Card(
     "here the positions near its centre, which would be taught to find it, each give a box, and the spread is theirs.  "
     "Each image's weights of background have the mean 1, not those of the batch.  Training begins on "
     "labelled images alone, and what the teacher's view does not show is left out; so is, in the `small` preset, what "
-    "a box of doubtful score covers (`doubt`).",
+    "a box of doubtful score covers (`doubt`).  The average follows faster at first, and `paper` keeps its rate.",
 )
 
 

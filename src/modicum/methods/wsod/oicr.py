@@ -29,8 +29,9 @@ CARD = Card(
     year=2017,
     cites=("arXiv:1704.00138",),
     cost=8.0,
-    changed="Any network, from scratch; RoIAlign in place of RoI pooling; proposals by our own selective search; one "
-    "scale; layers of 512 in place of 4,096.  `least` and `first` are those of public code; `after` is ours.",
+    changed="Any network, from scratch; RoIAlign in place of RoI pooling; proposals by our own selective search, and "
+    "the whole image; one scale; layers of 512 in place of 4,096.  Means are over the regions of a batch, and `paper` "
+    "keeps its rate to the end.  `least` and `first` are those of public code; `after` is ours.",
 )
 
 

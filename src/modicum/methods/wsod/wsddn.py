@@ -26,8 +26,8 @@ CARD = Card(
     cites=("arXiv:1511.02853",),
     cost=8.0,
     changed="Any network, from scratch; region features by RoIAlign in place of spatial pyramid pooling; proposals by "
-    "our own selective search in place of edge boxes, without their scores; layers of 512 in place of 4,096.  One "
-    "scale; no spatial regulariser.",
+    "our own selective search, and the whole image, in place of edge boxes and their scores; layers of 512 in place of "
+    "4,096.  One scale; no spatial regulariser; `paper` keeps its rate to the end.",
 )
 
 
