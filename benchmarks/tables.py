@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.weak_boxes import ARMS, FOUND, MAPS
 from modicum.engine.choose import baseline
 from modicum.evaluate.intervals import paired_t
 
@@ -109,7 +108,7 @@ def evidence() -> dict[str, float]:
     """Method -> the largest lower end of its gain over labels alone, over the protocols, as a share, at least 0.
 
     In whole points: less is no reason to prefer a method.  Labels alone: the better twin of each seed; where a protocol
-    has none, the labels-only method at as many steps.  Of boxes from tags: the gain in AP at 0.5 over the way by maps.
+    has none, the labels-only method at as many steps.
     """
     out: dict[str, float] = {}
     for name, protocol in protocols([]).items():
@@ -122,10 +121,4 @@ def evidence() -> dict[str, float]:
             gains = [value[method, method, s] - best[s] for s in seeds if s in best]
             if len(gains) > 1 and method != baseline() and " " not in method:
                 out[method] = max(0.0, round(paired_t(np.array(gains)).low, 2), out.get(method, 0.0))
-    value = {(r["set"], r["arm"], r["seed"]): float(r["ap50"]) for r in rows_of("weak_boxes")}
-    for name in dict.fromkeys(s for s, _, _ in value):
-        pairs = [(v, value.get((name, MAPS, seed))) for (s, a, seed), v in value.items() if (s, a) == (name, FOUND)]
-        gains = [ours - theirs for ours, theirs in pairs if theirs is not None]
-        for method in ARMS[FOUND]["via"] if len(gains) > 1 else ():
-            out[method] = max(0.0, round(paired_t(np.array(gains)).low, 2), out.get(method, 0.0))
     return dict(sorted(out.items()))

@@ -25,13 +25,13 @@ from benchmarks.arena import RESULTS, done, keep
 
 SETS = {"scenes": 64, "cells": 96}  # side of the network's input
 NET, STEPS, SOME = "tiny-conv:width=16", 500, 100  # images that recall is taken of
-MAPS, FOUND = "maps", "oicr, then a detector"
+MAPS = "maps"
 ARMS: dict[str, dict[str, Any]] = {
     "wsddn": {"method": "wsddn"},
     "oicr": {"method": "oicr"},
     "mist": {"method": "mist"},
     MAPS: {"method": "detector", "via": ("tagger", "cam", "map-boxes")},
-    FOUND: {"method": "detector", "via": ("oicr", "found-boxes")},
+    "oicr, then a detector": {"method": "detector", "via": ("oicr", "found-boxes")},
 }
 KEYS = ("set", "arm", "seed")
 MEASURES = ("corloc", "ap50", "recall50", "recall70")

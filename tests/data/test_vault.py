@@ -110,7 +110,8 @@ def test_changed_bytes_in_a_vault(at: int, noise: bytes) -> None:
 def said(data: Dataset) -> Dataset:
     """Tags of images 0 to 3 and a box in images 1 and 4."""
     tags = data.delta(source="p", who=HUMAN, row=np.arange(4), kind="tags", value=np.ones(4), **{"class": CLS[:4] * 0})
-    boxes = {"row": np.array([1, 4]), "kind": "boxes", "class": np.array([1, 0]), "x1": np.ones(2), "y1": np.ones(2)}
+    sides = {name: np.full(2, value) for name, value in zip(("x0", "y0", "x1", "y1"), (0.0, 0.0, 1.0, 1.0))}
+    boxes = {"row": np.array([1, 4]), "kind": "boxes", "class": np.array([1, 0]), **sides}
     return data + tags + data.delta(source="q", who=HUMAN, **boxes)
 
 

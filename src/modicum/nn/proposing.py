@@ -23,7 +23,7 @@ from modicum.nn.regions import PROPOSALS, WAYS, Said, in_view, regional
 
 MIRRORED = {**Recipe().views, "weak": CROP.but(shift=0.0)}  # the papers' only change of an image but its size
 SHORT = Recipe(
-    steps=1000, batch=8, optim=Optim("adamw", 1e-3, weight_decay=0.01), warmup=0.1, wraps=(),
+    steps=250, batch=8, optim=Optim("adamw", 1e-3, weight_decay=0.01), warmup=0.1, wraps=(),
     views={**Recipe().views, "weak": CROP.but(zoom=0.2, brightness=0.1, contrast=0.1)},
 )  # fmt: skip
 PAPER = {"most": 2000, "width": 512, "thin": 128}

@@ -38,7 +38,7 @@ PAPER = Recipe(
     steps=180_000, batch=32, optim=Optim(lr=0.01, nesterov=False, weight_decay=1e-4), schedule="constant", wraps=(),
     views={"weak": MOVED, "strong": STRONG, "plain": PLAIN},
 )  # fmt: skip
-SMALL = PAPER.but(steps=2000, batch=8, optim=Optim("adamw", 3e-3, weight_decay=0.01), schedule="cosine", warmup=0.1)
+SMALL = PAPER.but(steps=500, batch=8, optim=Optim("adamw", 3e-3, weight_decay=0.01), schedule="cosine", warmup=0.1)
 
 SHORT = {"tau": 0.5, "doubt": 0.1, "weight": 1.0, "burn": 0.5, "decay": 0.99}
 

@@ -47,7 +47,7 @@ class Detector(Finder):
     presets: ClassVar[Presets] = {"paper": {"width": 256, "depth": 4}, "small": {}}
     recipes: ClassVar[Recipes] = {
         "paper": Recipe(steps=90_000, batch=16, optim=Optim(lr=0.01, nesterov=False, weight_decay=1e-4), wraps=()),
-        "small": Recipe(steps=2000, batch=16, optim=Optim("adamw", 3e-3, weight_decay=0.01), warmup=0.1, wraps=()),
+        "small": Recipe(steps=500, batch=16, optim=Optim("adamw", 3e-3, weight_decay=0.01), warmup=0.1, wraps=()),
     }
 
     def program(self, info: Info) -> Program:

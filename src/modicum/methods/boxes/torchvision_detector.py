@@ -59,7 +59,7 @@ class TorchvisionDetector(Learn):
     presets: ClassVar[Presets] = {"paper": {}, "small": {"width": 64, "cells": 3, "regions": 64}}
     recipes: ClassVar[Recipes] = {
         "paper": Recipe(steps=90_000, batch=16, optim=Optim(lr=0.02, nesterov=False, weight_decay=1e-4), wraps=()),
-        "small": Recipe(steps=2000, batch=16, optim=Optim("adamw", 1e-3, weight_decay=0.01), warmup=0.1, wraps=()),
+        "small": Recipe(steps=500, batch=16, optim=Optim("adamw", 1e-3, weight_decay=0.01), warmup=0.1, wraps=()),
     }
 
     def build(self, info: Info, make: Make) -> Nets:
