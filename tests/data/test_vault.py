@@ -139,6 +139,10 @@ def test_only_the_kinds_to_learn_from_stay(data: Dataset) -> None:
 def test_a_vault_of_other_images_does_not_fit(data: Dataset, tmp_path: Path) -> None:
     vault = hide(said(data), np.arange(0), outside=np.arange(5))[1].save(tmp_path)
     assert not vault.fits(data.take(np.arange(4)))
+    (tmp_path / "rest").rename(tmp_path / "away")
+    with pytest.raises(DataError, match="rest/, which holds hidden labels, is missing"):
+        Vault.load(tmp_path)
+    (tmp_path / "away").rename(tmp_path / "rest")
     (tmp_path / "rest" / "annotations.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match="not a readable dataset"):
         Vault.load(tmp_path)

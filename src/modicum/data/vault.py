@@ -97,6 +97,7 @@ class Vault:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         columns = pa.table({"id": self.ids, "class": pa.array(self._cls, pa.int64())})
+        columns = columns.replace_schema_metadata({_REST: str(self._rest is not None)})
         with whole(folder / _LABELS) as making:
             pq.write_table(columns, making, compression="zstd")
         if self._rest is not None:
@@ -119,6 +120,8 @@ class Vault:
                 raise ValueError("its classes are not whole numbers")
             if columns["id"].null_count or not pa.types.is_string(columns["id"].type):
                 raise ValueError("its images have no names")
+            if (columns.schema.metadata or {}).get(_REST.encode()) == b"True" and not (folder / _REST).is_dir():
+                raise ValueError(f"{_REST}/, which holds hidden labels, is missing")
             ids, cls = columns["id"].cast(pa.string()), columns["class"].to_numpy()
         except (OSError, KeyError, ValueError, pa.ArrowException) as error:
             fix = "Restore the folder, or start a new run."
