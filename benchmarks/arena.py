@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -103,3 +105,24 @@ def keep(name: str, row: dict[str, Any]) -> None:
             writer.writeheader()
         writer.writerow(row)
     print(*row.values(), flush=True)
+
+
+def fill(
+    name: str, doc: str | None, cell: Callable[..., dict[str, Any]], table: Callable[[], str], **lists: Iterable[str]
+) -> None:
+    """What a script of cells does when it is run: fill those that are missing, seeds first, and print the table.
+
+    lists: option -> what cells are of; all of it unless some are named.  A row's keys are these and the seed.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=doc)
+    for option, all_of_it in lists.items():
+        known = list(all_of_it)
+        parser.add_argument(f"--{option}", nargs="*", choices=known, default=known)
+    parser.add_argument("--seeds", type=int, default=5)
+    asked = vars(parser.parse_args())
+    keys = [*(option.removesuffix("s") for option in lists), "seed"]
+    for seed in range(asked["seeds"]):
+        for which in itertools.product(*(asked[option] for option in lists)):
+            if (*which, str(seed)) not in done(name, *keys):
+                keep(name, cell(*which, seed))
+    print(table())

@@ -8,7 +8,6 @@ takes as many steps.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import tempfile
 import time
@@ -18,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.arena import RESULTS, done, keep
+from benchmarks.arena import RESULTS, fill
 
 SHARE, STEPS, SIDE, NET = 0.1, 1000, 48, "tiny-conv:width=12"
 SETS = ("cells", "scenes")
@@ -32,7 +31,6 @@ ARMS: dict[str, tuple[str, dict[str, str]]] = {
     "soft-teacher, sides by sure boxes": ("soft-teacher", {"steady": "0"}),
     ALL: ("detector", {}),
 }
-KEYS = ("set", "arm", "seed")
 MEASURES = ("ap50", "ap", "recall")
 HEAD = (
     "| images | learned by | seeds | AP50, % (sd) | AP, % (sd) | AP50 more than untaught | AP more than "
@@ -99,20 +97,5 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Fill the cells that are missing, seeds first; print the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.few_boxes", description=__doc__)
-    parser.add_argument("--sets", nargs="*", choices=SETS, default=SETS)
-    parser.add_argument("--arms", nargs="*", choices=ARMS, default=ARMS)
-    parser.add_argument("--seeds", type=int, default=5)
-    asked = parser.parse_args()
-    for seed in range(asked.seeds):
-        for name in asked.sets:
-            for arm in asked.arms:
-                if (name, arm, str(seed)) not in done("few_boxes", *KEYS):
-                    keep("few_boxes", cell(name, arm, seed))
-    print(table())
-
-
 if __name__ == "__main__":
-    main()
+    fill("few_boxes", __doc__, cell, table, sets=SETS, arms=ARMS)

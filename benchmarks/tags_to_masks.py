@@ -9,7 +9,6 @@ scenes.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import tempfile
 import time
@@ -18,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.arena import RESULTS, done, keep
+from benchmarks.arena import RESULTS, fill
 from benchmarks.localise import LEVELS, scenes
 
 TRAIN, TEST, STEPS, SIDE, NET = 1500, 300, 800, 48, "tiny-conv:width=12"
@@ -30,7 +29,6 @@ ARMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "class: cam, not refined": ("class", ("supervised", "cam", "map-masks:refine=none")),
     "tags: cam": ("tags", ()),
 }
-KEYS = ("level", "arm", "seed")
 MEASURES = ("miou", "accuracy", "precision", "recall")
 HEAD = (
     "| background | learned from | seeds | mean IoU, % (sd) | of that from masks, % | foreground precision, % | "
@@ -114,20 +112,5 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Fill the cells that are missing, seeds first; print the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.tags_to_masks", description=__doc__)
-    parser.add_argument("--levels", nargs="*", choices=LEVELS, default=LEVELS)
-    parser.add_argument("--arms", nargs="*", choices=ARMS, default=ARMS)
-    parser.add_argument("--seeds", type=int, default=5)
-    asked = parser.parse_args()
-    for seed in range(asked.seeds):
-        for level in asked.levels:
-            for arm in asked.arms:
-                if (level, arm, str(seed)) not in done("tags_to_masks", *KEYS):
-                    keep("tags_to_masks", cell(level, arm, seed))
-    print(table())
-
-
 if __name__ == "__main__":
-    main()
+    fill("tags_to_masks", __doc__, cell, table, levels=LEVELS, arms=ARMS)

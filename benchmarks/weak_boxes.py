@@ -12,7 +12,6 @@ that learns from proposals.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import tempfile
 import time
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.arena import RESULTS, done, keep
+from benchmarks.arena import RESULTS, fill
 
 SETS = {"scenes": 64, "cells": 96}  # side of the network's input
 NET, STEPS, SOME = "tiny-conv:width=16", 500, 100  # images that recall is taken of
@@ -33,7 +32,6 @@ ARMS: dict[str, dict[str, Any]] = {
     MAPS: {"method": "detector", "via": ("tagger", "cam", "map-boxes")},
     "oicr, then a detector": {"method": "detector", "via": ("oicr", "found-boxes")},
 }
-KEYS = ("set", "arm", "seed")
 MEASURES = ("corloc", "ap50", "recall50", "recall70")
 HEAD = (
     "| set | way | seeds | CorLoc, % (sd) | AP at 0.5, % (sd) | recall of proposals at 0.5, % | at 0.7, % | CPU s |\n"
@@ -132,20 +130,5 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Fill the cells that are missing, seeds first; print the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.weak_boxes", description=__doc__)
-    parser.add_argument("--sets", nargs="*", choices=SETS, default=list(SETS))
-    parser.add_argument("--arms", nargs="*", choices=ARMS, default=list(ARMS))
-    parser.add_argument("--seeds", type=int, default=5)
-    asked = parser.parse_args()
-    for seed in range(asked.seeds):
-        for name in asked.sets:
-            for arm in asked.arms:
-                if (name, arm, str(seed)) not in done("weak_boxes", *KEYS):
-                    keep("weak_boxes", cell(name, arm, seed))
-    print(table())
-
-
 if __name__ == "__main__":
-    main()
+    fill("weak_boxes", __doc__, cell, table, sets=SETS, arms=ARMS)
