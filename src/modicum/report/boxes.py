@@ -14,7 +14,7 @@ from modicum.report.read import Run
 from modicum.report.sections import missing
 from modicum.report.text import plain
 
-SURE = 0.3  # score from which on a found box is drawn
+SURE = 0.5  # score from which on a found box is drawn
 DASH = 4  # pixels
 
 
