@@ -124,7 +124,7 @@ def table() -> str:
         value = {m: np.array([100 * float(r[m]) for r in mine]) for m in MEASURES}
         shown = [f"{value[m].mean():.1f}" for m in MEASURES]
         if len(mine) > 1:
-            shown[:2] = [f"{text} ({value[m].std(ddof=1):.1f})" for text, m in zip(shown, MEASURES)]
+            shown[:2] = [f"{text} ({value[m].std(ddof=1):.1f})" for text, m in zip(shown[:2], MEASURES)]
         seconds = np.mean([float(r["cpu_seconds"]) for r in mine])
         lines.append(f"| {name} | {arm} | {len(mine)} | {' | '.join(shown)} | {seconds:.0f} |")
     return "\n".join(lines)
