@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -146,3 +147,22 @@ def test_nothing_to_read_and_no_place_to_write(
         in said(capsys, "predict", run, tmp_path / "none", "--boxes", tmp_path / "x", code=3)[1]
     )
     assert "a file, where" in said(capsys, "predict", run, tmp_path, "--boxes", tmp_path / "file.png", code=2)[1]
+
+
+@pytest.mark.parametrize(("kind", "folder"), [("boxes", "annotations"), ("masks", "masks")])
+def test_a_network_is_not_measured_by_what_it_said(
+    kind: str, folder: str, runs: dict[str, Path], photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(photos / "images", tmp_path / "images")
+    said(capsys, "predict", runs[kind], tmp_path, f"--{kind}", tmp_path / folder)
+    text = said(capsys, "evaluate", runs[kind], "--data", tmp_path, code=3)[1]
+    assert "these labels are what a network found" in text and folder in text
+
+
+def test_a_detector_that_is_not_sure_says_what_its_best_score_is(
+    runs: dict[str, Path], photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, err = said(capsys, "predict", runs["boxes"], photos, "--boxes", tmp_path / "new", "--sure", "1")
+    assert "No box has a score of 1 or more, the best has 0." in err and "12 images" in out
+    results = json.loads((tmp_path / "new" / "results.json").read_bytes())
+    assert f"the best has {max(r['score'] for r in results):.2f}: --sure " in err

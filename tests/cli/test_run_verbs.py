@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -135,6 +136,22 @@ def test_select_names_images_without_a_label(
     )
     rows = list(csv.DictReader((tmp_path / "queue.csv").open()))
     assert len({r["image"] for r in rows}) == 7 and all(r["class"] == "" for r in rows)
+
+
+@pytest.mark.parametrize(
+    ("want", "time", "heads"),
+    [("class", "2 minutes", ["image", "class"]), ("boxes", "15 minutes", ["image"]), ("tags", "2 minutes", None)],
+)
+def test_select_counts_the_time_of_what_the_run_wants(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], want: str, time: str, heads: list[str] | None
+) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "run" / "config.json").write_text(json.dumps({**config, "want": want}), encoding="utf-8")
+    text = said(capsys, "select", tmp_path / "run", "--budget", 60, "--out", tmp_path / "queue.csv")
+    assert f"# 60 images to label ({want}): {time} of a person's time" in text
+    with (tmp_path / "queue.csv").open() as file:
+        assert next(csv.reader(file)) == (heads or ["image", *(f"tag:{digit}" for digit in range(10))])
 
 
 def test_label_writes_confident_guesses(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

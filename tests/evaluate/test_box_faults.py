@@ -24,16 +24,16 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
     return common / (area(tuple(a)) + area(tuple(b)) - common)
 
 
-def plain(found: Found, truth: Truth, cls: int) -> tuple[Counter[str], int]:
-    """Counts of kinds and missed objects, box by box from the rule."""
+def plain(found: Found, truth: Truth, cls: int) -> tuple[dict[int, str], int]:
+    """The kinds of boxes and how many objects are missed, box by box from the rule."""
     looked = truth.looked[:, cls]
     crowd = [k for k in range(len(truth.cls)) if truth.cls[k] < 0 or (truth.cls[k] == cls and truth.state[k] == 0)]
     own = [k for k in range(len(truth.cls)) if truth.cls[k] == cls and truth.state[k] == 1 and looked[truth.image[k]]]
     other = [k for k in range(len(truth.cls)) if truth.cls[k] not in (cls, -1) and truth.state[k] == 1]
     mine = [d for d in range(len(found.cls)) if found.cls[d] == cls and looked[found.image[d]]]
-    said, taken = Counter[str](), set[int]()
+    said, taken = dict[int, str](), set[int]()
     for d in sorted(mine, key=lambda d: -found.score[d]):
-        if sum(said.values()) == len(own):
+        if len(said) == len(own):
             break
         box, i = found.xyxy[d], found.image[d]
         near, far = ({k: overlap(box, truth.xyxy[k]) for k in some if truth.image[k] == i} for some in (own, other))
@@ -41,17 +41,17 @@ def plain(found: Found, truth: Truth, cls: int) -> tuple[Counter[str], int]:
         hidden = [both(tuple(box), tuple(truth.xyxy[k])) / area(tuple(box)) for k in crowd if truth.image[k] == i]
         if free:
             taken.add(max(free, key=lambda k: free[k]))
-            said["found"] += 1
+            said[d] = "found"
         elif max(hidden, default=0) >= 0.5:
             continue
         elif max(near.values(), default=0) >= 0.5:
-            said["doubled"] += 1
+            said[d] = "doubled"
         elif max(far.values(), default=0) >= 0.5:
-            said["another class"] += 1
+            said[d] = "another class"
         elif max(near.values(), default=0) >= 0.1:
-            said["misplaced"] += 1
+            said[d] = "misplaced"
         else:
-            said["another class" if max(far.values(), default=0) >= 0.1 else "ground"] += 1
+            said[d] = "another class" if max(far.values(), default=0) >= 0.1 else "ground"
     return said, len(own) - len(taken)
 
 
@@ -64,7 +64,8 @@ def test_kinds_agree_with_the_plain_loop(seed: int) -> None:
     said = faults(found, truth, NAMES, np.arange(40))
     seen = Counter[str]()
     for c, row in enumerate(said["kinds"]):
-        kinds, missed = plain(found, truth, c)
+        each, missed = plain(found, truth, c)
+        kinds = Counter(each.values())
         assert dict(zip(KINDS, row["boxes"], strict=True)) == {k: kinds[k] for k in KINDS}
         assert row["missed"] == missed and row["boxes"][0] + missed == row["objects"] and row["class"] == NAMES[c]
         seen += kinds
@@ -116,6 +117,31 @@ def test_the_worst_images_come_first_and_only_those_that_miss_something() -> Non
     keep = truth.cls >= 0
     perfect = Found(*(column[keep] for column in perfect))
     assert faults(perfect, truth, NAMES, np.arange(30))["worst"] == []
+
+
+def test_the_surest_wrong_boxes_one_an_image() -> None:
+    found, truth = scenes(40, 2)
+    said = faults(found, truth, NAMES, 100 + np.arange(40))["surest"]
+    wrong = [(d, kind) for c in range(3) for d, kind in plain(found, truth, c)[0].items() if kind != "found"]
+    best: dict[int, tuple[int, str]] = {}
+    for d, kind in sorted(wrong, key=lambda one: found.score[one[0]]):
+        best[found.image[d]] = d, kind
+    first = sorted(best.values(), key=lambda one: -found.score[one[0]])[:12]
+    assert len(said) == len(first) == 12 and len({kind for _, kind in first}) > 2
+    for one, (d, kind) in zip(said, first, strict=True):
+        i = found.image[d]
+        assert (one["row"], KINDS[one["kind"]]) == (100 + i, kind)
+        assert one["score"] == pytest.approx(found.score[d], abs=1e-4)
+        assert one["box"] == pytest.approx([*found.xyxy[d], found.cls[d]], abs=0.05)
+        assert len(one["true"]) == ((truth.image == i) & (truth.state == 1) & (truth.cls >= 0)).sum()
+
+
+def test_a_surest_mistake_by_hand() -> None:
+    said = faults(*one([A, FAR, BELOW], [(A, 0), (B, 1), (B, 0)]), ["cat", "dog"], np.array([7]))
+    wanted = [{"row": 7, "box": [*FAR, 0], "score": 0.75, "kind": KINDS.index("ground"),
+               "true": [[*A, 0], [*B, 1], [*B, 0]]}]  # fmt: skip
+    assert said["surest"] == wanted, "the third is not among the two surest"
+    assert faults(*one([A], [(A, 0)]), ["cat", "dog"], np.array([7]))["surest"] == []
 
 
 def test_the_ceiling_is_the_reach_of_proposals() -> None:

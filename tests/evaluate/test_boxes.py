@@ -145,6 +145,26 @@ def test_intervals_hold_the_value_and_grow_with_fewer_images() -> None:
     assert alone[0] is not None and alone[1:] == [None, None]
 
 
+def test_many_classes_in_few_images_get_an_interval_about_the_value() -> None:
+    """Each of 60 classes is shown in 3 images of 12, by 3 of its 33 boxes; scores are chance."""
+    luck = np.random.default_rng(0)
+    n, classes = 12, 60
+    image, cls = np.concatenate([luck.permutation(n)[:3] for _ in range(classes)]), np.repeat(np.arange(classes), 3)
+    true = np.tile([0.0, 0, 20, 20], (len(cls), 1))
+    looked, size = np.ones((n, classes), bool), np.full((n, 2), 100)
+    truth = Truth(true, cls, np.ones_like(cls), image, looked, size)
+    m = 30 * classes
+    found = Found(
+        np.r_[true, np.tile([70.0, 90, 75, 95], (m, 1))], np.r_[cls, luck.integers(0, classes, m)],
+        luck.random(len(cls) + m), np.r_[image, luck.integers(0, n, m)],
+    )  # fmt: skip
+    names = [f"c{i}" for i in range(classes)]
+    value, low, high = evaluate_boxes(found, truth, names, resamples=100)["arms"]["main"]["ap50"]
+    draws, _ = ev.resampled([ev.matched(found, truth, c) for c in range(classes)], np.arange(n), n, 100, 0)
+    assert np.quantile(draws["ap50"], 0.025) > value, "images that come twice raise what is drawn"
+    assert low < value - 0.05 and value + 0.01 < high
+
+
 def one(xyxy: list[Box], score: list[float], truth: list[tuple[Box, int]], looked: bool = True) -> dict[str, float]:
     """Metrics of one image of 100 x 100 with one class; truth: boxes with their state."""
     m, g = len(xyxy), len(truth)

@@ -11,7 +11,7 @@ from scipy import stats
 
 from modicum.core.errors import DataError
 from modicum.evaluate import intervals, metrics
-from modicum.evaluate.intervals import averaged, bootstrap, difference, paired, paired_t, weights, wilson
+from modicum.evaluate.intervals import averaged, bootstrap, difference, paired, paired_t, tossed, weights, wilson
 
 from .test_metrics import draw
 
@@ -122,3 +122,26 @@ def test_averaged_draws_whole_groups() -> None:
     assert (found.value, found.low, found.high) == (4.0, 2.0, 10.0)
     both = averaged(np.stack([values, -values], 1), image, lambda means: means.max(1), resamples=500)
     assert (both.value, both.low, both.high) == (4.0, 2.0, 10.0)
+
+
+def test_tosses_of_a_coin_get_the_interval_of_a_coin() -> None:
+    """Draws that waver as a share of m tosses does, and lie evenly about the value."""
+    for value, m in ((0.3, 40), (0.92, 25), (0.5, 700)):
+        draws = value + np.array([-1, 1]) * math.sqrt(value * (1 - value) / m)
+        whole, part = (tossed(value, draws, 1e9, groups) for groups in (1e9, 5))
+        assert whole == pytest.approx(wilson(value * m, m))
+        assert part == pytest.approx(wilson(value * m * 0.8, m * 0.8)), "five images waver by a fifth too little"
+        assert tossed(value, draws, m / 2, 1e9) == pytest.approx(wilson(value * m / 2, m / 2)), "so many objects"
+        assert tossed(value, draws, m, 1) == (value, 0, 1), "one image says nothing of others"
+        raised = tossed(value, draws + 0.05, 1e9, 1e9)
+        lower = wilson((value - 0.05) * m, m)
+        assert (raised.low, raised.high) == pytest.approx((lower.low, max(lower.high, value)))
+    assert tossed(0.9, np.full(5, 0.9), 30, 1e9) == pytest.approx(wilson(27, 30)), "draws that do not waver"
+    assert tossed(0.01, np.full(5, 0.2), 1e9, 1e9).high == 0.01, "the value is never left out"
+
+
+def test_tosses_of_nothing() -> None:
+    assert np.isnan(tossed(math.nan, np.ones(3), 5, 5)).all()
+    none = tossed(0.5, np.full(3, math.nan), 5, 5)
+    assert none.value == 0.5 and math.isnan(none.low) and math.isnan(none.high)
+    assert tossed(0.5, np.array([0.4, math.nan, 0.6]), 1e9, 1e9) == tossed(0.5, np.array([0.4, 0.6]), 1e9, 1e9)

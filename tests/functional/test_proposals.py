@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import time
 
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, label
 
-from modicum.core.errors import SettingsError
+from modicum.core.errors import MachineError, SettingsError
 from modicum.evaluate.localise import iou
 from modicum.functional import proposals as pr
 
@@ -130,6 +131,42 @@ def test_objects_of_even_colour_are_among_the_first_boxes() -> None:
     every = pr.propose(big, narrow=12, most=10_000)
     assert len(np.unique(every, axis=0)) == len(every) and (every[:, 2:] - every[:, :2]).min() >= 12
     assert np.array_equal(pr.propose(big, narrow=12, most=7), every[:7])
+
+
+@pytest.fixture
+def opencv() -> None:
+    """Skips where OpenCV's extra modules are not installed."""
+    if not hasattr(pytest.importorskip("cv2"), "ximgproc"):
+        pytest.skip("opencv-contrib-python-headless is not installed")
+
+
+@pytest.mark.usefixtures("opencv")
+def test_opencvs_boxes_hold_the_objects_in_one_order() -> None:
+    big = np.kron(picture(), np.ones((5, 5, 1))).astype(np.uint8)
+    true = np.array([[15, 10, 45, 40], [50, 35, 75, 60]])
+    for image in (big, big.astype(np.uint16) * 257, big.mean(2, keepdims=True).astype(np.uint8)):
+        boxes = pr.selective(image)
+        assert iou(true, boxes).max(1).min() > 0.85 and boxes.dtype == np.float32
+        assert np.array_equal(boxes, pr.selective(image)), "OpenCV's own order is chance"
+        sides = boxes[:, 2:] - boxes[:, :2]
+        assert sides.min() >= 6 and boxes.min() >= 0 and (boxes[:, 2:] <= [85, 70]).all()
+        assert (np.diff(sides.prod(1)) <= 0).all() and len(np.unique(boxes, axis=0)) == len(boxes) > 5
+        few = pr.selective(image, 4)
+        assert len(few) == 4 and few[[0, -1]].tolist() == boxes[[0, -1]].tolist()
+    assert pr.selective(np.zeros((1, 1, 3), np.uint8)).shape == (0, 4)
+    assert pr.selective(np.zeros((9, 12, 1), np.uint8)).tolist() == [[0, 0, 12, 9]]
+
+
+class Plain:
+    """OpenCV as it comes without its extra modules."""
+
+
+@pytest.mark.parametrize(("module", "said"), [(None, "is not installed"), (Plain, "without its extra modules")])
+def test_a_missing_opencv_is_named(monkeypatch: pytest.MonkeyPatch, module: type | None, said: str) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", module)
+    with pytest.raises(MachineError, match=said) as error:
+        pr.selective(np.zeros((9, 9, 3), np.uint8))
+    assert "pip install opencv-contrib-python-headless" in error.value.fix
 
 
 def test_time() -> None:

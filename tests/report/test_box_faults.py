@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from modicum.core.dataset import Dataset
 from modicum.evaluate.box_faults import faults
 from modicum.evaluate.boxes import Found, Truth, evaluate_boxes
 from modicum.report import boxes, page
+from modicum.report.read import read
 
 NAMES = ("<b>cat</b>", "dog")
 
@@ -46,7 +48,15 @@ def test_a_page_says_what_is_found_doubled_and_missed(run: Path) -> None:
     assert "Of 5 objects" in section and "20.0\u00a0% are found" in section and "2 surest boxes" in section
     assert "50.0\u00a0% are on another class" in section
     assert section.index("2 of 2 missed") < section.index("1 of 2 missed"), "the worst picture comes first"
-    assert section.count("<img") == 3 * 3 and "&lt;b&gt;cat&lt;/b&gt;" in section and "<b>cat" not in section
+    assert section.index("<b>dog 0.80</b> another class") < section.index("2 of 2 missed"), "the one wrong box"
+    assert section.count("<img") == 2 + 3 * 3 and "&lt;b&gt;cat&lt;/b&gt;" in section and "<b>cat" not in section
+
+
+def test_what_to_do_next_is_about_boxes(run: Path) -> None:
+    text = shown(run)
+    further = text[text.index('<section id="next"') :]
+    assert "Label 50 more images, chosen by the model, about 12 min of work" in further, "15 seconds an image"
+    assert "Weakest now: dog and &lt;b&gt;cat" in further
 
 
 def test_a_page_has_a_curve_a_class_and_the_ceiling_of_proposals(run: Path) -> None:
@@ -56,10 +66,23 @@ def test_a_page_has_a_curve_a_class_and_the_ceiling_of_proposals(run: Path) -> N
     assert "In 3 test pictures they reach 60.0\u00a0% of the objects" in section
 
 
+def test_boxes_that_are_too_faint_are_not_drawn_but_said(run: Path) -> None:
+    drawn = {"rows": np.array([0, 1]), "image": np.array([0]), "xyxy": np.array([[10.0, 10, 40, 40]]),
+             "cls": np.array([0]), "state": np.array([1])}  # fmt: skip
+    for score, faint, names in ((0.42, "0.42", "nothing"), (0.8, "", "dog 0.80")):
+        found = {"row": np.array([1, 2]), "class": np.array([1, 1]), "score": np.array([score, 0.9])}
+        found |= {k: np.full(2, v) for k, v in (("x0", 5.0), ("y0", 5.0), ("x1", 30.0), ("y1", 30.0))}
+        given = replace(read(run), found=found, drawn=drawn)
+        section = boxes.boxes(given, lambda row: np.full((50, 50, 3), 90, np.uint8), 112)
+        assert section["faint"] == faint and [m["names"] for m in section["shown"]] == ["nothing", names]
+    given = replace(given, found={**found, "score": np.array([0.42, 0.9])})
+    assert "the best has 0.42." in page.render(given, lambda row: np.zeros((9, 9, 3), np.uint8))
+
+
 def test_a_damaged_entry_is_said_and_the_page_stands(run: Path) -> None:
     before = shown(run).count("This section could not be made")
     sheet = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
-    sheet["boxes"] = {"precision": "none", "recall": [], "kinds": [{}], "worst": [{"row": -5}]}
+    sheet["boxes"] = {"precision": "none", "recall": [], "kinds": [{}], "worst": [{"row": -5}], "surest": 3}
     (run / "evaluation.json").write_text(json.dumps(sheet), encoding="utf-8")
     assert shown(run).count("This section could not be made") == before + 2
     del sheet["boxes"]

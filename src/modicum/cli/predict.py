@@ -1,4 +1,4 @@
-"""Classify images with a trained model, without PyTorch."""
+"""Say what is in images with a trained model, without PyTorch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LINES = 20  # images with boxes that are printed at most; the files have all
 
 def predict(
     model: Annotated[str, typer.Argument(help="model.onnx, or a run's folder.")],
-    images: Annotated[list[str], typer.Argument(help="Image files or folders.")],
+    images: Annotated[list[str], typer.Argument(help="Image files or folders; masks and drawn boxes are passed over.")],
     out: Annotated[str, typer.Option(help="Write a .csv or .parquet file instead of printing.")] = "",
     masks: Annotated[str, typer.Option(help="Write a PNG of class numbers an image into this folder.")] = "",
     boxes: Annotated[str, typer.Option(help="Write boxes as COCO JSON, and drawn, into this folder.")] = "",
@@ -28,7 +28,7 @@ def predict(
     batch: Annotated[int, typer.Option(help="Images at a time.", min=1)] = 64,
     cluster: Annotated[str, typer.Option(help="Spread the work by Ray: local, auto or HOST:PORT.")] = "",
 ) -> None:
-    """Classify images with a trained model, without PyTorch."""
+    """Say what is in images with a trained model, without PyTorch."""
     _one_of(out=out, masks=masks, boxes=boxes)
     _one_of(cluster=cluster, masks=masks, boxes=boxes)
     if masks:
@@ -100,14 +100,18 @@ def _boxes(model: str, images: list[str], folder: Path, sure: float) -> None:
     from modicum.cli._ends import Stopped
     from modicum.cli._progress import telling
     from modicum.cli._tables import free_to_write
-    from modicum.deploy.boxes import LABELS, PICTURES, RESULTS, Boxes, write_boxes
+    from modicum.deploy.boxes import Boxes, write_boxes
+    from modicum.deploy.made import LABELS, PICTURES, RESULTS
 
     free_to_write(folder)
     lines: list[tuple[str, str]] = []
+    best = 0.0
     try:
         with telling(str(folder)) as teller:
 
             def told(done: int, total: int, found: Boxes) -> None:
+                nonlocal best
+                best = max(best, float(found.found.score.max(initial=0)))
                 teller.tick("images", done, total, {})
                 if found.fault:
                     say(f"skipped {found.id}: {found.fault}", err=True)
@@ -121,6 +125,9 @@ def _boxes(model: str, images: list[str], folder: Path, sure: float) -> None:
         say(name, text or "nothing")
     if good > len(lines):
         say(f"... and {good - len(lines):,} more images")
+    if best < sure:
+        what = f"the best has {best:.2f}: --sure {max(0.05, best - 0.1):.2f} draws more" if best else "nor any of 0.05"
+        say(f"No box has a score of {sure:g} or more, {what}.", err=True)
     say(f"{good:,} images: {LABELS} (labels), {RESULTS} (all boxes with scores) and {PICTURES}: {folder}")
 
 

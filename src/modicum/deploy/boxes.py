@@ -17,12 +17,12 @@ from modicum.core.disk import whole
 from modicum.core.errors import DataError
 from modicum.core.space import writing
 from modicum.data.images import decode
+from modicum.deploy.made import HEAD, LABELS, PICTURES, RESULTS, refuse_others
 from modicum.deploy.predict import OnnxModel, files_of, free_name, model_of
 from modicum.deploy.suppress import Located
 from modicum.report import pictures
 from modicum.report.masks import colour
 
-LABELS, RESULTS, PICTURES = "instances.json", "results.json", "pictures"
 SURE = 0.5  # score from which on a box is a label, and drawn
 LARGEST, SMALLEST = 1600, 256  # pixels of the longer side of a drawn picture
 TEXT = 12  # pixels of a letter in it
@@ -77,11 +77,13 @@ def write_boxes(
     results.json: COCO's results, image_id, category_id, bbox and score of every box.  instances.json: a COCO data set
     of the boxes whose score is `sure` or more; `fit` takes it for labels where the folder is called annotations and
     lies beside, or above, the images.  pictures/: each image with those boxes.  The numbers of images and classes are
-    those of instances.json.  What already lies in the folder is not looked at.  Files are whole or not there.
+    those of instances.json.  Pictures that lie in the folder are not looked at; SettingsError for tables there that
+    somebody else wrote.  Files are whole or not there.
     told: called with (images done, images, what was found in this one).
     """
     net = model_of(model)
     net.refuse_plain("boxes")
+    refuse_others(folder)
     files = [p for p in files_of(images) if not p.absolute().is_relative_to(folder.absolute())]
     root, good, taken = root_of(files, folder), 0, set[str]()
     with writing(folder, "boxes"), ExitStack() as stack:
@@ -123,10 +125,9 @@ class _Pages:
         self.labels, self.results, self.sure = labels, results, sure
         self.images: list[tuple[str, int, int]] = []
         self.boxes, self.sound = 0, 0
-        info = {"description": "boxes that a network found", "net": net.net, "least_score": sure}
+        about = f'{HEAD}, "net": {_json(net.net)}, "least_score": {_json(sure)}}}'
         categories = [{"id": i + 1, "name": n, "supercategory": ""} for i, n in enumerate(net.classes)]
-        head = f'{{"info": {_json(info)},\n"categories": {_json(categories)},\n"annotations": ['
-        self.labels.write(head)
+        self.labels.write(f'{about},\n"categories": {_json(categories)},\n"annotations": [')
         self.results.write("[")
 
     def add(self, boxes: Boxes, root: Path) -> None:

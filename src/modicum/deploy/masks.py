@@ -12,6 +12,7 @@ from modicum.core.disk import whole
 from modicum.core.errors import DataError
 from modicum.core.space import writing
 from modicum.data.images import decode
+from modicum.deploy.made import CLASSES, GROUND, MARK, refuse_others
 from modicum.deploy.predict import files_of, free_name, model_of
 
 
@@ -29,15 +30,20 @@ def write_masks(model: Path | str, images: Iterable[Path | str], folder: Path) -
     """Write a PNG of class numbers (0 background, 1 the first class) for each image, and classes.txt beside them.
 
     The folder is a `masks/` that `fit` reads, once `images/` lies beside it.  Memory is that of one image.  ModelError
-    for a network that says nothing of pixels, at once and not at the first image.
+    for a network that says nothing of pixels, SettingsError for a folder that holds other pictures: at once and not at
+    the first image.
     """
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
+    mark = PngInfo()
+    mark.add_text("Software", MARK)
     net, taken = model_of(model), set[str]()
     net.refuse_plain("masks")
+    refuse_others(folder, masks=True)
     with writing(folder, "masks"):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "classes.txt").write_text("\n".join(("background", *net.classes)) + "\n", encoding="utf-8")
+        (folder / CLASSES).write_text("\n".join((GROUND, *net.classes)) + "\n", encoding="utf-8")
     for path in files_of(images):
         try:
             labels = next(net.masks([decode(path)]))
@@ -46,7 +52,7 @@ def write_masks(model: Path | str, images: Iterable[Path | str], folder: Path) -
             continue
         name = free_name(path, ".png", taken)
         with writing(folder / name, "a mask"), whole(folder / name) as making:
-            Image.fromarray(labels).save(making, "PNG")
+            Image.fromarray(labels).save(making, "PNG", pnginfo=mark)
         yield Mask(str(path), name, shares(labels, net.classes))
 
 

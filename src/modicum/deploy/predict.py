@@ -14,6 +14,7 @@ from modicum.core.form import SIZES
 from modicum.data.images import decode, resize, square
 from modicum.data.names import safe
 from modicum.deploy.export import FORMAT, open_session
+from modicum.deploy.made import aside
 from modicum.deploy.seal import opened
 from modicum.deploy.suppress import Located, found
 from modicum.functional.drafts import class_map
@@ -99,14 +100,22 @@ def free_name(image: Path, ending: str, taken: set[str]) -> str:
 
 
 def files_of(images: Iterable[Path | str]) -> Iterator[Path]:
-    """Files as they are given, and those below folders, in order, with those that cannot be read as images."""
+    """Files as they are given, and those below folders, in order, with those that cannot be read as images.
+    Sub folders of masks, or of what predict drew, are passed over."""
     for image in map(Path, images):
         if not image.is_dir():
             yield image
             continue
         from modicum.data.walk import each
 
-        yield from (image / name for name in each(image))
+        own: dict[Path, bool] = {Path(): False}
+        for name in each(image):
+            above = Path(name).parents
+            for folder in above:
+                if folder not in own:
+                    own[folder] = aside(image / folder)
+            if not any(own[folder] for folder in above):
+                yield image / name
 
 
 def _properties(props: dict[str, str], path: Path) -> dict[str, Any]:

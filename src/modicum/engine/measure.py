@@ -17,6 +17,7 @@ from modicum.core.kinds import UNKNOWN
 from modicum.core.tables import CLASSES, table
 from modicum.data.masks import Painter
 from modicum.data.read import pixels, read
+from modicum.deploy.made import by_network
 from modicum.engine.dense import boxes_of, masks_of
 from modicum.engine.table import Finished
 from modicum.engine.tasks import TASKS, drawn_boxes, together
@@ -31,8 +32,13 @@ BATCH = 256
 def measured(done: Finished, place: str | Path) -> dict[str, Any]:
     """What evaluation.json would say of these images, without baselines and temperature.
 
-    DataError where the network does not know a class, or none of the images can be read and has labels of its kind.
+    DataError where the network does not know a class, none of the images can be read and has labels of its kind, or the
+    labels are what `predict` wrote.
     """
+    for folder in (Path(place), *(Path(place) / name for name in ("annotations", "masks"))):
+        if by_network(folder):
+            fix = "Give what people drew.  Where they have looked these through, save them with their program."
+            raise DataError("these labels are what a network found", where=folder, fix=fix)
     tells, main, classes = done.meta["tells"], done.run.kept, list(done.meta["classes"])
     data = _renumbered(read(place).data, classes, place)
     data, rows = _readable(data, tells, place)

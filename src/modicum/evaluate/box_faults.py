@@ -44,6 +44,8 @@ def faults(
       "kinds": [{"class", "boxes": [count of each of KINDS], "missed", "objects"}],
       "worst": [{"row", "true": [[x0, y0, x1, y1, class, 1 if it is found]], "said": [as `true`]}], at most 12 images,
           those with most missed objects first,
+      "surest": [{"row", "box": [x0, y0, x1, y1, class], "score", "kind": number of KINDS, "true": [[x0, y0, x1, y1,
+          class]]}], the surest wrong box of an image, at most 12, by falling score; true: the objects there,
       "ceiling": null or {"images", "boxes" (an image), "half", "high": [v, low, high] of objects that a proposal
           overlaps by 0.5 and 0.7}
     }
@@ -64,6 +66,7 @@ def faults(
             for name, t, m in zip(names, told, each, strict=True)
         ],
         "worst": _worst(found, truth, told, np.asarray(rows)),
+        "surest": _surest(found, truth, told, np.asarray(rows)),
         "ceiling": None if proposals is None else _ceiling(proposals, truth),
     }  # fmt: skip
 
@@ -126,6 +129,25 @@ def _worst(found: Found, truth: Truth, told: Sequence[_Told], rows: np.ndarray) 
         return [[*np.round(xyxy, 1).tolist(), int(c), ok] for xyxy, c, ok, image in boxes if image == i]
 
     return [{"row": int(rows[i]), "true": of(true, i), "said": of(said, i)} for i in order.tolist() if count[i]]
+
+
+def _surest(found: Found, truth: Truth, told: Sequence[_Told], rows: np.ndarray) -> list[dict[str, Any]]:
+    """The wrong boxes of the highest scores, one an image: also where an object may lie that nobody drew."""
+    which, kind = (np.concatenate([getattr(t, name) for t in told]) for name in ("rows", "kind"))
+    order = np.flatnonzero(kind > 0)
+    order = order[np.argsort(-found.score[which[order]], kind="stable")]
+    order = order[np.sort(np.unique(found.image[which[order]], return_index=True)[1])][:WORST]
+    out, there = [], (truth.state == 1) & (truth.cls >= 0)
+    for k, said in zip(which[order], kind[order].tolist(), strict=True):
+        i = found.image[k]
+        box, *true = (
+            [*np.round(xyxy, 1).tolist(), int(cls)]
+            for xyxy, cls in [(found.xyxy[k], found.cls[k])]
+            + [(truth.xyxy[t], truth.cls[t]) for t in np.flatnonzero(there & (truth.image == i))]
+        )
+        score = round(float(found.score[k]), 4)
+        out.append({"row": int(rows[i]), "box": box, "score": score, "kind": said, "true": true})
+    return out
 
 
 def _ceiling(proposals: np.ndarray, truth: Truth) -> dict[str, Any] | None:

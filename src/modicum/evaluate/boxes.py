@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from modicum.core.errors import DataError
-from modicum.evaluate.intervals import LEVEL, Interval, averaged, percentile, weights, wilson
+from modicum.evaluate.intervals import Interval, averaged, tossed, weights, wilson
 from modicum.evaluate.localise import iou
 from modicum.evaluate.sheet import About, sheet
 
@@ -237,10 +237,10 @@ def evaluate_boxes(
     """Measure one network's boxes as evaluation.json holds it (evaluate.py), `lead` being AP at 0.5.
 
     names: of the C classes.  Images in which no class is complete are not measured.  Of each image and class the 100
-    best boxes count.  Intervals are over resampled images; there is none of one image, and where all resamples say 0,
-    or all 1, it is Wilson's of as many images as show an object (of the class).  Baseline: in each image a box of each
-    class in the middle, of the one share of the sides that does best on these images.  `per_class` counts objects as
-    support.  Where there is no object nothing can be said.
+    best boxes count.  Intervals are about all images of this kind, from resampled ones (`tossed`); there is none of one
+    image, and where all resamples say 0, or all 1, it is Wilson's of as many images as show an object (of the class).
+    Baseline: in each image a box of each class in the middle, of the one share of the sides that does best on these
+    images.  `per_class` counts objects as support.  Where there is no object nothing can be said.
     """
     found, truth = checked(found, truth, len(names))
     some = np.asarray(truth.looked.any(1))
@@ -254,9 +254,9 @@ def evaluate_boxes(
         return out
     rows = np.flatnonzero(some)
     point, own = measures(each, some[None])
-    draws, drawn = _drawn(each, rows, len(some), resamples if n > 1 else 0, seed)
+    draws, drawn = resampled(each, rows, len(some), resamples if n > 1 else 0, seed)
     shown = np.stack([m.objects > 0 for m in each])
-    of = {k: _interval(v[0], draws[k], shown.any(0).sum()).json() for k, v in point.items()}
+    of = {k: interval(float(v[0]), draws[k], shown, sum(counts), k == "recall").json() for k, v in point.items()}
     middle = max(
         (measures([_middle(truth, c, share) for c in range(len(names))], some[None])[0] for share in SHARES),
         key=lambda metrics: (float(metrics["ap50"][0]), float(metrics["ap"][0])),
@@ -264,31 +264,37 @@ def evaluate_boxes(
     plain = {k: Interval(float(v[0]), np.nan, np.nan).json() for k, v in middle.items()}
     out["arms"] = {main: {"role": "main", **of}, BASELINE: {"role": "baseline", **plain}}
     out["per_class"] = [
-        {"class": name, "support": count, "ap50": _interval(value, part, images).json()}
-        for name, count, value, part, images in zip(names, counts, own[0], drawn.T, shown.sum(1), strict=True)
+        {"class": name, "support": count, "ap50": interval(float(value), part, there[None], count).json()}
+        for name, count, value, part, there in zip(names, counts, own[0], drawn.T, shown, strict=True)
     ]
     sentence = f"{main} was not compared: boxes have no twin trained otherwise."
     return {**out, "verdict": {"word": "not compared", "sentence": sentence}}
 
 
-def _interval(value: float, draws: np.ndarray, images: int) -> Interval:
-    """Quantiles of draws (R,), or Wilson's of images where all are 0, or all 1: resampling is blind there."""
-    if len(draws) and value in (0, 1) and (draws == value).all():
-        return wilson(float(value) * int(images), int(images), LEVEL)
-    return percentile(float(value), draws, LEVEL)
+def interval(value: float, draws: np.ndarray, shown: np.ndarray, objects: int, pooled: bool = False) -> Interval:
+    """From draws (R,), or Wilson's of images where all are 0, or all 1: resampling is blind there.
+
+    shown: bool (K,N), images with an object of each of K classes.  pooled: objects of all classes are counted together;
+    else it is a mean over classes, each of the images that show it.
+    """
+    images = float(shown.any(0).sum())
+    if len(draws) and value in (0, 1) and (draws[~np.isnan(draws)] == value).all():
+        return wilson(value * images, images)
+    return tossed(value, draws, objects, images if pooled else shown.sum() / max(int(shown.any(1).sum()), 1))
 
 
-def _drawn(
-    each: Sequence[Matches], rows: np.ndarray, images: int, resamples: int, seed: int
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """`measures` of resampled images, (R,) and (R,C); of none where resamples is 0."""
+def resampled(
+    each: Sequence[Matches], rows: np.ndarray, images: int, resamples: int, seed: int,
+    thresholds: np.ndarray = THRESHOLDS,
+) -> tuple[dict[str, np.ndarray], np.ndarray]:  # fmt: skip
+    """`measures` of `rows` of images drawn again, (R,) and (R,C); of none where resamples is 0."""
     parts: list[dict[str, np.ndarray]] = []
     classes = [np.empty((0, len(each)))]
     for often in weights(np.zeros(len(rows)), resamples, seed):
         for start in range(0, len(often), 100):  # a hundred at a time: curves are long
             weight = np.zeros((len(often[start : start + 100]), images))
             weight[:, rows] = often[start : start + 100]
-            metrics, own = measures(each, weight)
+            metrics, own = measures(each, weight, thresholds)
             parts.append(metrics)
             classes.append(own)
     return {k: np.concatenate([np.empty(0), *(p[k] for p in parts)]) for k in METRICS}, np.concatenate(classes)

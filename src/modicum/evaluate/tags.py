@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from modicum.core.errors import DataError, did_you_mean
-from modicum.evaluate.intervals import percentile, weights
+from modicum.evaluate.intervals import Interval, percentile, tossed, weights
 from modicum.evaluate.sheet import About, sheet
 
 METRICS = {
@@ -44,15 +44,22 @@ def evaluate_tags(
     every = np.concatenate([np.ones((1, drawn.shape[1])), drawn])
     for name, probs in arms.items():
         found, parts = _measures(np.asarray(probs, np.float64)[known], tags[known], every)
-        of = {k: percentile(float(v[0]), v[1:], 0.95).json() for k, v in found.items()}
+        of = {k: _interval(k, v, counts).json() for k, v in found.items()}
         out["arms"][name] = {"role": "main" if name == main else "baseline", **of}
         if name == main:
             out["per_class"] = [
-                {"class": c, "support": n, "average_precision": percentile(float(v[0]), v[1:], 0.95).json()}
+                {"class": c, "support": n, "average_precision": tossed(float(v[0]), v[1:], n, max(n, 1)).json()}
                 for c, n, v in zip(classes, counts, parts.T, strict=True)
             ]
     sentence = f"{main} was not compared: tags have no twin trained otherwise."
     return {**out, "verdict": {"word": "not compared", "sentence": sentence}}
+
+
+def _interval(name: str, values: np.ndarray, counts: Sequence[int]) -> Interval:
+    """Of a metric, by its value and those of resamples, (1+R,)."""
+    if name != "map":
+        return percentile(float(values[0]), values[1:], 0.95)
+    return tossed(float(values[0]), values[1:], sum(counts), float(np.mean([n for n in counts if n])))
 
 
 def average_precision(scores: np.ndarray, present: np.ndarray, weight: np.ndarray) -> np.ndarray:

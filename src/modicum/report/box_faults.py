@@ -50,7 +50,8 @@ def curves(run: Run) -> dict[str, Any]:
 
 
 def kinds(run: Run, pixels: Pixels | None, side: int) -> dict[str, Any]:
-    """What became of the surest boxes and of the objects, by class, and the images with most missed objects."""
+    """What became of the surest boxes and of the objects, by class; the surest wrong ones, and the images with most
+    missed objects."""
     said = part(run.evaluation, "boxes")
     if not said:
         return missing(run, NOTHING, "evaluate")
@@ -66,7 +67,7 @@ def kinds(run: Run, pixels: Pixels | None, side: int) -> dict[str, Any]:
         "objects": plain(int(total[-1])), "boxes": plain(int(total[: len(KINDS)].sum())),
         "found": percent(total[0] / total[-1]), "more": len(rows) - len(weakest),
         "shares": [(name, percent(n / boxes)) for name, n in zip(KINDS[1:], total[1:].tolist()) if n],
-        "worst": _worst(run, said["worst"], pixels, side),
+        "worst": _worst(run, said["worst"], pixels, side), "surest": _surest(run, said.get("surest", ()), pixels, side),
     }  # fmt: skip
 
 
@@ -93,6 +94,25 @@ def _worst(run: Run, listed: Sequence[Any], pixels: Pixels | None, side: int) ->
             "id": str(run.data.ids[one["row"]]), "src": pictures.thumbnail(picture, side),
             "px": "px" if max(picture.shape[:2]) < 56 else "", "true": pictures.uri(drawn), "said": pictures.uri(boxes),
             "missed": len(lost), "objects": len(true), "names": named(run, lost),
+        })  # fmt: skip
+    return out
+
+
+def _surest(run: Run, listed: Sequence[Any], pixels: Pixels | None, side: int) -> list[dict[str, str]]:
+    """Pictures, and what people drew with the wrong box in it."""
+    out = []
+    for one in listed[:WORST]:
+        picture = fetch(pixels, one["row"])
+        if picture is None or run.data is None:
+            continue
+        scale = np.array([picture.shape[1], picture.shape[0]] * 2) / _size(run, one["row"])
+        both = np.array([*one["true"], one["box"]], float).reshape(-1, 5)
+        wrong = np.arange(len(both)) == len(both) - 1
+        drawn = framed(picture, both[:, :4] * scale, both[:, 4].astype(int), side, wrong)
+        out.append({
+            "id": str(run.data.ids[one["row"]]), "src": pictures.thumbnail(picture, side),
+            "px": "px" if max(picture.shape[:2]) < 56 else "", "drawn": pictures.uri(drawn),
+            "said": named(run, both[-1:, 4].astype(int), np.array([one["score"]])), "kind": KINDS[one["kind"]],
         })  # fmt: skip
     return out
 

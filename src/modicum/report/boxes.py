@@ -77,7 +77,9 @@ def boxes(run: Run, pixels: Pixels | None, side: int) -> dict[str, Any]:
     legend = [
         (run.classes[c], "#" + bytes(colour(c).tolist()).hex()) for c in sorted(there) if 0 <= c < len(run.classes)
     ]
-    return {"shown": shown, "count": plain(len(shown)), "legend": legend[:LEGEND], "sure": f"{SURE:g}"}
+    best = run.found["score"][np.isin(run.found["row"], run.drawn["rows"])].max(initial=0)
+    faint = f"{best:.2f}" if best < SURE else ""
+    return {"shown": shown, "count": plain(len(shown)), "legend": legend[:LEGEND], "sure": f"{SURE:g}", "faint": faint}
 
 
 def named(run: Run, cls: np.ndarray, score: np.ndarray | None = None) -> str:

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from modicum.core.kinds import KINDS
+from modicum.core.kinds import KINDS, Kind
 from modicum.report.read import Run, part, surest
 from modicum.report.text import between, duration, known, plain, plural, signed, visible
 
@@ -40,9 +40,14 @@ def command(verb: str, run: Run, **more: Any) -> str:
     return COMMANDS[verb].format(**names, **more)
 
 
+def kind(run: Run) -> Kind:
+    """Of the labels that the run's network learned to give."""
+    return KINDS.get(str(run.config.get("want")), KINDS["class"])
+
+
 def _weakest(run: Run) -> str:
     rows = run.evaluation.get("per_class") or ()
-    lead = next((k for k in ("recall", "average_precision", "iou") if rows and k in rows[0]), "")
+    lead = next((k for k in ("recall", "average_precision", "iou", "ap50") if rows and k in rows[0]), "")
     rows = sorted((r for r in rows if known(r[lead][0])), key=lambda r: r[lead][0])
     return " and ".join(visible(r["class"], 40) for r in rows[:2])
 
@@ -54,13 +59,12 @@ def _missing(run: Run) -> Iterator[Step]:
     if not run.evaluation:
         yield Step(command("evaluate", run), "Measure this run on its test images.", "no accuracy, but knowledge of it")
     elif not test.get("images"):
-        seconds = KINDS["class"].seconds * FEW_TEST
-        what = f"Label {FEW_TEST} images drawn at random and keep them for testing, about {duration(seconds)} of work."
-        yield Step(
-            command("select", run, budget=FEW_TEST),
-            what,
-            f"an accuracy known to about ±{98 / FEW_TEST**0.5:.0f} points",
-        )
+        work = duration(kind(run).seconds * FEW_TEST)
+        what = f"Label {FEW_TEST} images drawn at random and keep them for testing, about {work} of work."
+        gain = "no accuracy, but knowledge of it"
+        if kind(run).name == "class":
+            gain = f"an accuracy known to about ±{98 / FEW_TEST**0.5:.0f} points"
+        yield Step(command("select", run, budget=FEW_TEST), what, gain)
     if word == "worse":
         gain = part(run.evaluation, "gain").get("accuracy", [None] * 3)
         what = "Use the net that was trained on the labels alone: here it is the better one."
@@ -70,12 +74,10 @@ def _missing(run: Run) -> Iterator[Step]:
 def _further(run: Run) -> Iterator[Step]:
     """What usually helps, most useful first."""
     test = part(run.evaluation, "test")
-    labelled = int((run.data.cls >= 0).sum()) if run.data is not None else 0
+    labelled = int(run.data.known(kind(run).name).sum()) if run.data is not None else 0
     budget = min(max(50, labelled), 500)
-    weak = _weakest(run)
-    what = (
-        f"Label {budget} more images, chosen by the model, about {duration(budget * KINDS['class'].seconds)} of work."
-    )
+    weak, work = _weakest(run), duration(budget * kind(run).seconds)
+    what = f"Label {budget} more images, chosen by the model, about {work} of work."
     yield Step(
         command("select", run, budget=budget),
         what + (f" Weakest now: {weak}." if weak else ""),
