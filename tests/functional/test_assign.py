@@ -10,7 +10,17 @@ import torch
 from torch import Tensor
 
 from modicum.core.batch import Boxes, View
-from modicum.functional.assign import atss, by_centre, by_iou, centreness, class_targets, distances, in_view, objects
+from modicum.functional.assign import (
+    atss,
+    by_centre,
+    by_cost,
+    by_iou,
+    centreness,
+    class_targets,
+    distances,
+    in_view,
+    objects,
+)
 
 SIDE, STRIDES = 64, (4, 8, 16)
 Box = tuple[float, float, float, float]
@@ -115,7 +125,59 @@ def test_one_threshold_against_loops(scale: float, least: float) -> None:
     assert torch.equal(found, expected) and len(best) > 10
 
 
-@pytest.mark.parametrize("assign", [by_centre, atss, by_iou])
+def generous(a: Box, b: Box) -> float:
+    """Generalised IoU."""
+    width, height = max(a[2], b[2]) - min(a[0], b[0]), max(a[3], b[3]) - min(a[1], b[1])
+    w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - max(w, 0) * max(h, 0)
+    return overlap(a, b) - (width * height - union) / (width * height)
+
+
+def loss(logit: float, yes: bool) -> float:
+    p = 1 / (1 + math.exp(-logit))
+    return -0.25 * (1 - p) ** 2 * math.log(p) if yes else -0.75 * p**2 * math.log(1 - p)
+
+
+@pytest.mark.parametrize(("weight", "top", "centre"), [(2.0, 13, 0.001), (0.5, 1, 0.1), (5.0, 1000, 0.0)])
+def test_assignment_by_cost_against_loops(weight: float, top: int, centre: float) -> None:
+    at, stride = (t.double() for t in positions())
+    xyxy, image = made(4)
+    luck = torch.Generator().manual_seed(5)
+    cls = torch.randint(0, 4, (len(xyxy),), generator=luck)
+    logits = torch.randn(4, len(at), 4, generator=luck, dtype=torch.float64)
+    far = torch.rand(4, len(at), 4, generator=luck, dtype=torch.float64) * 20 + 1
+    said = torch.cat([at - far[..., :2], at + far[..., 2:]], -1)
+    boxes = Boxes(xyxy.double(), cls, torch.ones(len(xyxy), dtype=torch.int8), image)
+    found = by_cost(at, stride, boxes, logits, said, weight, top, centre)
+    best: dict[tuple[int, int], tuple[float, int]] = {}
+    several, points = 0, at.tolist()
+    for m, box in enumerate(boxes.xyxy.tolist()):
+        costs, overlaps, b = {}, [], int(image[m])
+        for p in range(len(at)):
+            if min(away((*points[p], 0, 0), box)) <= 0:
+                continue
+            own = said[b, p].tolist()
+            cost = sum(loss(logits[b, p, c].item(), c == cls[m]) for c in range(4)) + weight * (1 - generous(own, box))
+            apart = math.hypot(points[p][0] - (box[0] + box[2]) / 2, points[p][1] - (box[1] + box[3]) / 2)
+            costs[p] = cost + centre * 10 ** (apart / stride[p].item())
+            overlaps.append(overlap(own, box))
+        many = max(1, int(sum(sorted(overlaps)[-top:])))
+        several += many > 1
+        for p in sorted(costs, key=costs.__getitem__)[:many]:
+            best[b, p] = min(best.get((b, p), (math.inf, -1)), (costs[p], m))
+    expected = torch.full((4, len(at)), -1)
+    for (b, p), (_, m) in best.items():
+        expected[b, p] = m
+    assert torch.equal(found, expected) and len(best) > 10 and (several > 3) == (top > 1)
+
+
+def cheapest(at: Tensor, stride: Tensor, xyxy: Tensor, image: Tensor, images: int) -> Tensor:
+    state = torch.ones(len(xyxy), dtype=torch.int8)
+    boxes = Boxes(xyxy, torch.zeros(len(xyxy), dtype=torch.int64), state, image)
+    return by_cost(at, stride, boxes, torch.zeros(images, len(at), 2), torch.zeros(images, len(at), 4))
+
+
+@pytest.mark.parametrize("assign", [by_centre, atss, by_iou, cheapest])
 def test_no_boxes_and_boxes_of_no_area_own_nothing(assign: object) -> None:
     at, stride = positions()
     none = assign(at, stride, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), 2)  # type: ignore[operator]

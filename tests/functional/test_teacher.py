@@ -12,7 +12,7 @@ from torch import Tensor
 
 from modicum.core.batch import Boxes, View
 from modicum.functional.assign import in_view
-from modicum.functional.teacher import heard, side_by_side, some, spread, through, weighed
+from modicum.functional.teacher import heard, joined, scored, side_by_side, some, spread, through, weighed
 
 from .test_assign import made, positions
 
@@ -130,3 +130,14 @@ def test_boxes_of_two_views_stand_side_by_side() -> None:
     both = side_by_side([one, some(one, torch.arange(6) < 4)], 2)
     assert both.cls.tolist() == [0, 1, 2, 3, 4, 5, 0, 1, 2, 3] and both.score is None
     assert both.image.tolist() == [*image.tolist(), *(2 + image[:4]).tolist()]
+
+
+def test_boxes_by_their_score_keep_it_and_joined_ones_do_not() -> None:
+    xyxy, image = made(5)
+    score = torch.linspace(0.95, 0.05, len(xyxy))
+    boxes = Boxes(xyxy, torch.zeros(len(xyxy)).long(), torch.ones(len(xyxy), dtype=torch.int8), image, score)
+    low = torch.where(image == 0, 0.9, 0.3)
+    found = scored(boxes, low, 0.6)
+    right = [m for m, s in enumerate(score.tolist()) if low[m] < s <= 0.6]
+    assert found.score is not None and found.score.tolist() == score[right].tolist() and 0 < len(right) < 20
+    assert torch.equal(found.xyxy, xyxy[right]) and joined(found, boxes).score is None

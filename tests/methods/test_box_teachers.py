@@ -17,6 +17,7 @@ from modicum.core.net import guessing
 from modicum.core.recipe import PLAIN
 from modicum.engine.dense import boxes_of
 from modicum.functional.assign import class_targets, in_view, objects
+from modicum.functional.mixture import lines
 from modicum.functional.teacher import spread, through
 from modicum.nn.detect import Dense, found
 from modicum.testing import toy
@@ -26,7 +27,9 @@ from .test_detector import BOX, world
 from .test_wsss import scene
 
 SMALL = {"width": 8, "depth": 1}
-NAMES = ("box-teacher", "soft-teacher")
+NAMES = ("box-teacher", "soft-teacher", "consistent-teacher")
+
+ONE: dict[str, dict[str, Any]] = {"consistent-teacher": {"many": 0}}  # one threshold for all
 
 
 def looks(at: Scene) -> tuple[Dense, Dense, Any]:
@@ -52,7 +55,7 @@ def believed(ours: Dense, view: Any, b: int, p: int, c: int) -> float:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_the_teacher_tells_against_plain_loops(name: str) -> None:
-    at = scene(name, steps=6, tau=0.2, burn=0.0, weight=2.0, **SMALL)
+    at = scene(name, steps=6, tau=0.2, doubt=1.0, burn=0.0, weight=2.0, **SMALL, **ONE.get(name, {}))
     method: Any = at.loop.method
     ours, said, view = looks(at)
     boxes = in_view(found(ours, (16, 16), least=0.2), view, method.least)
@@ -85,10 +88,10 @@ def test_only_steady_boxes_teach_sides() -> None:
     assert boxes.score is not None
     method: Any = at.loop.method
     sigma = spread(boxes, ours.xyxy, method.owner(ours, boxes, len(ours.logits)))
-    sure, firm = method.boxes(ours, (16, 16))
+    sure, firm, _ = method.lesson(at.nets, ours, (16, 16))
     assert len(sure.cls) == int((boxes.score > 0.3).sum()) < len(boxes.cls)
     assert len(firm.cls) == int((sigma < 0.2).sum()) and 0 < len(firm.cls) < len(boxes.cls)
-    sure, firm = method.but(steady=0.0).boxes(ours, (16, 16))
+    sure, firm, _ = method.but(steady=0.0).lesson(at.nets, ours, (16, 16))
     assert torch.equal(sure.xyxy, firm.xyxy), "without that rule, those that teach classes"
 
 
@@ -114,14 +117,13 @@ def test_under_a_doubtful_box_nothing_is_said_to_be_background() -> None:
     plain, spared = (scene("box-teacher", steps=6, tau=0.6, burn=0.0, doubt=d, **SMALL) for d in (1.0, 0.05))
     ours, said, view = looks(plain)
     method: Any = spared.loop.method
-    maybe = method.doubted(ours, (16, 16))
-    assert len(maybe.cls) and not maybe.state.any() and not len(plain.loop.method.doubted(ours, (16, 16)).cls)
+    maybe, none = (m.lesson(plain.nets, ours, (16, 16)).maybe for m in (method, plain.loop.method))
+    assert len(maybe.cls) and not maybe.state.any() and not len(none.cls)
     shown, classes = in_view(maybe, view, method.least), said.logits.shape[2]
     hidden = torch.zeros_like(said.logits, dtype=torch.bool)
     for xyxy, cls, image in zip(shown.xyxy, shown.cls, shown.image, strict=True):
         x, y = said.at.unbind(1)
         hidden[image, (x > xyxy[0]) & (x < xyxy[2]) & (y > xyxy[1]) & (y < xyxy[3]), cls] = True
-    none = replace(maybe, xyxy=maybe.xyxy[:0], cls=maybe.cls[:0], state=maybe.state[:0], image=maybe.image[:0])
     every = torch.ones(len(said.logits), classes, dtype=torch.bool)
     owner = torch.full(said.logits.shape[:2], -1)
     _, known = class_targets(owner, none, shown, every, said.at, classes)
@@ -177,3 +179,35 @@ def test_the_teacher_begins_after_its_share_of_the_steps_and_not_at_all_without_
     for settings in ({"weight": 0.0}, {"burn": 1.0}):
         (only,) = case.loop(steps=10, method=case.method(**settings)).program
         assert only.steps == 10 and sorted(only.streams) == ["l"]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", ["box-teacher", "soft-teacher"])
+def test_one_look_gives_what_a_look_from_each_score_on_gives(name: str) -> None:
+    at = scene(name, steps=40, tau=0.35, doubt=0.1, burn=0.0, **SMALL)
+    ours, _, _ = looks(at)
+    method: Any = at.loop.method
+    sure, _, maybe = method.lesson(at.nets, ours, (16, 16))
+    alone, every = (found(ours, (16, 16), least=least) for least in (0.35, 0.1))
+    assert every.score is not None
+    low = every.score <= 0.35
+    for mine, theirs in ((sure.xyxy, alone.xyxy), (sure.cls, alone.cls), (maybe.xyxy, every.xyxy[low])):
+        assert torch.equal(mine, theirs) and len(mine)
+
+
+def test_each_class_has_its_own_line() -> None:
+    at = scene("consistent-teacher", steps=40, burn=0.0, doubt=0.06, **SMALL)
+    ours, _, _ = looks(at)
+    method: Any = at.loop.method
+    assert (at.nets["scores"].values > 0).sum() > 100, "training fills it"
+    at.nets["scores"].values[0] = torch.linspace(0.05, 0.1, 100)
+    at.nets["scores"].values[0, 50:] = 0.99
+    sure, firm, maybe = method.lesson(at.nets, ours, (16, 16))
+    line = lines(at.nets["scores"].values, method.tau)
+    every = found(ours, (16, 16))
+    assert every.score is not None and firm is sure
+    above = [s >= line[c].item() for s, c in zip(every.score.tolist(), every.cls.tolist(), strict=True)]
+    doubtful = [s > 0.06 and not up for s, up in zip(every.score.tolist(), above, strict=True)]
+    assert torch.equal(sure.xyxy, every.xyxy[above]) and torch.equal(maybe.xyxy, every.xyxy[doubtful])
+    assert not (sure.cls == 0).any() and len(sure.cls) and len(maybe.cls)
+    plain = method.but(many=0).lesson(at.nets, ours, (16, 16)).sure
+    assert torch.equal(plain.xyxy, every.xyxy[every.score > method.tau])

@@ -53,7 +53,7 @@ def terms(given: toy.World, **settings: Any) -> dict[str, tuple[float, float]]:
     return {n: (t.total.item(), float(t.count)) for n, t in found.items()}
 
 
-@pytest.mark.parametrize("assign", ["centre", "atss", "iou"])
+@pytest.mark.parametrize("assign", ["centre", "atss", "iou", "cost"])
 def test_the_loss_against_plain_loops(assign: str) -> None:
     step = scene("detector", assign=assign, **SMALL)
     part, method = step.batch["l"], step.loop.method

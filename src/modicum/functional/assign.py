@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from modicum.core.batch import Boxes, View
-from modicum.functional.boxes import areas, iou
+from modicum.functional.boxes import areas, giou, iou
 from modicum.functional.geometry import warp_boxes
+from modicum.functional.losses import focal
 
 
 def in_view(boxes: Boxes, view: View, least: float) -> Boxes:
@@ -104,6 +105,33 @@ def by_iou(
     inside = distances(at, xyxy[:, None]).amin(-1) > 0
     most = torch.where(inside, overlap, -1).amax(1, keepdim=True)
     return _best(inside & ((overlap >= least) | (overlap == most)), overlap, image, images)
+
+
+@torch.no_grad()
+def by_cost(
+    at: Tensor, stride: Tensor, boxes: Boxes, logits: Tensor, said: Tensor,
+    weight: float = 2.0, top: int = 13, centre: float = 0.001,
+) -> Tensor:  # fmt: skip
+    """By what the network says now (Wang et al., 2023, after Ge et al., 2021): the positions inside a box where finding
+    it costs least, as many as the `top` largest overlaps of the boxes said there sum to, at least one; of several boxes
+    the one of least cost is the owner's.
+
+    logits: (B,P,C).  said: the boxes that positions give, (B,P,4).
+    cost = focal(logits, the box's class) + weight (1 - GIoU) + centre 10^(strides from the box's centre)
+    """
+    whose, xyxy = boxes.image, boxes.xyxy.to(at.dtype)
+    inside = distances(at, xyxy[:, None]).amin(-1) > 0
+    no = focal(logits, torch.zeros_like(logits))
+    yes = (focal(logits, torch.ones_like(logits)) - no).transpose(1, 2)
+    middle = (xyxy[:, None, :2] + xyxy[:, None, 2:]) / 2
+    away = ((at - middle).square().sum(-1).sqrt() / stride).clamp_max(30)
+    own = said[whose]
+    cost = no.sum(-1)[whose] + yes[whose, boxes.cls] + weight * (1 - giou(own, xyxy[:, None])) + centre * 10**away
+    cost = torch.where(inside, cost, torch.inf)
+    overlap = torch.where(inside, iou(own, xyxy[:, None]), 0)
+    many = overlap.topk(min(top, overlap.shape[1])).values.sum(1).long().clamp_min(1)
+    place = cost.argsort(dim=1, stable=True).argsort(dim=1)
+    return _best(inside & (place < many[:, None]), -cost, whose, len(logits))
 
 
 def _best(mine: Tensor, worth: Tensor, image: Tensor, images: int) -> Tensor:

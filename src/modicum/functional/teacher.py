@@ -34,8 +34,15 @@ def side_by_side(boxes: Sequence[Boxes], images: int) -> Boxes:
 
 
 def some(boxes: Boxes, which: Tensor) -> Boxes:
-    """Those of a mask, bool (M,); their scores are left out."""
-    return Boxes(boxes.xyxy[which], boxes.cls[which], boxes.state[which], boxes.image[which])
+    """Those of a mask, bool (M,)."""
+    score = None if boxes.score is None else boxes.score[which]
+    return Boxes(boxes.xyxy[which], boxes.cls[which], boxes.state[which], boxes.image[which], score)
+
+
+def scored(boxes: Boxes, above: float | Tensor, most: float | Tensor = torch.inf) -> Boxes:
+    """Found boxes of a score greater than `above` and at most `most`: numbers for all, or of each, (M,)."""
+    assert boxes.score is not None
+    return some(boxes, (boxes.score > above) & (boxes.score <= most))
 
 
 def heard(values: Tensor, at: Tensor, stride: Tensor, view: View) -> Tensor:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+Copied = TypeVar("Copied", bound=nn.Module)
 
 
 class EMA(nn.Module):
@@ -18,7 +22,7 @@ class EMA(nn.Module):
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
-        self.net = copy.deepcopy(net).requires_grad_(False)
+        self.net = copied(net).requires_grad_(False)
 
     @torch.no_grad()
     def update(self, net: nn.Module, decay: float, step: int) -> None:
@@ -29,3 +33,9 @@ class EMA(nn.Module):
         torch._foreach_lerp_(ours, theirs, weight)
         for a, b in zip(self.net.buffers(), net.buffers(), strict=True):
             a.copy_(b)
+
+
+def copied(net: Copied) -> Copied:
+    """A deep copy, in half the time: of a module's many registers, such as those of hooks, most are empty."""
+    empty = (x for m in net.modules() for x in vars(m).values() if type(x) in (dict, OrderedDict) and not x)
+    return copy.deepcopy(net, {id(x): type(x)() for x in empty})

@@ -16,7 +16,7 @@ from modicum.core.method import Learn, Make
 from modicum.core.net import Nets
 from modicum.core.program import Info
 from modicum.core.settings import knob
-from modicum.functional.assign import atss, by_centre, by_iou, centreness, class_targets, distances, objects
+from modicum.functional.assign import atss, by_centre, by_cost, by_iou, centreness, class_targets, distances, objects
 from modicum.functional.boxes import giou
 from modicum.functional.losses import focal
 from modicum.functional.teacher import weighed
@@ -28,8 +28,8 @@ class Finder(Learn):
     """Not a method: the frame of one."""
 
     assign: str = knob(
-        "centre", doc="which positions are to find a box: FCOS's, ATSS's, or those whose anchor overlaps it by half",
-        choices=("centre", "atss", "iou"),
+        "centre", doc="which positions are to find a box: FCOS's, ATSS's, those whose anchor overlaps it by half, or "
+        "those where it costs least", choices=("centre", "atss", "iou", "cost"),
     )  # fmt: skip
     radius: float = knob(1.5, 0.1, 100, doc="of `centre`: farthest from a box's centre", unit="strides")
     near: int = knob(9, 1, 1000, doc="of `atss`: positions of each level that are looked at for a box")
@@ -63,6 +63,8 @@ class Finder(Learn):
 
     def owner(self, said: Dense, boxes: Boxes, images: int) -> Tensor:
         """Which box each position is to find, int64 (B,P), -1 none."""
+        if self.assign == "cost":
+            return by_cost(said.at, said.stride, boxes, said.logits, said.xyxy)
         given = said.at, said.stride, boxes.xyxy.to(said.at.dtype), boxes.image, images
         if self.assign == "atss":
             return atss(*given, self.near, self.scale)

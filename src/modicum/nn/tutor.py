@@ -7,13 +7,13 @@ L: that of nn/finder.py, on a weak and a strong view of labelled images; u: imag
 moved from the weak view into the strong one.  What the weak view does not show is no background; nor is what a box of
 doubtful score covers, or a class that a tag says is there and of which no box is found.  A box of a class that a tag
 says is not there is dropped.  The teacher is delivered.  A method of this kin is a subclass that changes at most
-`boxes` and `trust`.
+`build`, `lesson` and `trust`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ from modicum.core.program import Clock, Info, Program, Stream, Train
 from modicum.core.recipe import PLAIN, Augment, Optim, Recipe
 from modicum.core.settings import knob
 from modicum.functional.assign import in_view
-from modicum.functional.teacher import heard, joined, side_by_side, some, through
+from modicum.functional.teacher import heard, joined, scored, side_by_side, some, through
 from modicum.nn.detect import Dense, found
 from modicum.nn.ema import EMA
 from modicum.nn.finder import Finder
@@ -41,6 +41,15 @@ PAPER = Recipe(
 SMALL = PAPER.but(steps=500, batch=8, optim=Optim("adamw", 3e-3, weight_decay=0.01), schedule="cosine", warmup=0.1)
 
 SHORT = {"tau": 0.5, "doubt": 0.1, "weight": 1.0, "burn": 0.5, "decay": 0.99}
+
+
+class Lesson(NamedTuple):
+    """The teacher's boxes: those that teach classes, those that teach sides, and those that are neither object nor
+    background, of state 0."""
+
+    sure: Boxes
+    firm: Boxes
+    maybe: Boxes
 
 
 @dataclass(frozen=True)
@@ -83,24 +92,22 @@ class Tutor(Finder):
         shown = [in_view(labels.boxes, part.views[v], self.least) for v in ("weak", "strong")]
         looked = None if labels.looked is None else labels.looked.repeat(2, 1)
         out = self.against(_of(said, slice(many)), side_by_side(shown, len(part.rows)), looked)
-        return out | self.told(nets["ema"].net, other, _of(said, slice(many, None))) if other else out
+        return out | self.told(nets, other, _of(said, slice(many, None))) if other else out
 
-    def told(self, teacher: Net, part: Part, said: Dense) -> Loss:
+    def told(self, nets: Nets, part: Part, said: Dense) -> Loss:
         """What the teacher's boxes say of the student's answers on the strong view."""
         weak, (images, _, classes) = part.views["weak"], said.logits.shape
-        with guessing(teacher):
-            ours: Dense = teacher.dense(weak.pixels)  # type: ignore[operator]
+        with guessing(nets["ema"].net):
+            ours: Dense = nets["ema"].net.dense(weak.pixels)
         view, tags = through(weak, part.views["strong"]), part.labels.tags
         tags = said.at.new_full((images, classes), -1) if tags is None else tags
-        size = weak.pixels.shape[-2], weak.pixels.shape[-1]
-        sure, firm = self.boxes(ours, size)
+        sure, firm, maybe = self.lesson(nets, ours, (weak.pixels.shape[-2], weak.pixels.shape[-1]))
         alike = firm is sure
         sure, firm = (some(b, tags[b.image, b.cls] != 0) for b in (sure, firm))
         found_any = torch.zeros_like(tags, dtype=torch.bool)
         found_any[sure.image, sure.cls] = True
         trust = heard(self.trust(ours), ours.at, ours.stride, view)
-        shown = in_view(joined(sure, self.doubted(ours, size)), view, self.least)
-        taught = self.against(said, shown, found_any | (tags != 1), trust)
+        taught = self.against(said, in_view(joined(sure, maybe), view, self.least), found_any | (tags != 1), trust)
         out = {"told class": taught["class"]._replace(weight=self.weight)}
         if self.sides:
             taught = taught if alike else self.against(said, in_view(firm, view, self.least), None)
@@ -108,16 +115,15 @@ class Tutor(Finder):
         counts = {"boxes for classes": sure, "boxes for sides": firm}
         return out | {n: Term(said.far.new_tensor(float(len(b.cls))), float(images), 0.0) for n, b in counts.items()}
 
-    def boxes(self, said: Dense, size: tuple[int, int]) -> tuple[Boxes, Boxes]:
-        """The teacher's boxes in its own view, of `size`: those that teach classes, and those that teach sides."""
-        boxes = found(said, size, least=self.tau)
-        return boxes, boxes
+    def lesson(self, nets: Nets, said: Dense, size: tuple[int, int]) -> Lesson:
+        """The teacher's boxes in its own view, of `size`."""
+        every = found(said, size, least=min(self.tau, self.doubt))
+        sure = scored(every, self.tau)
+        return Lesson(sure, sure, self.doubted(every, self.tau))
 
-    def doubted(self, said: Dense, size: tuple[int, int]) -> Boxes:
-        """The teacher's boxes of a score from `doubt` to `tau`, as such that are neither object nor background."""
-        boxes = found(said, size, least=min(self.doubt, self.tau))
-        assert boxes.score is not None
-        boxes = some(boxes, boxes.score <= self.tau)
+    def doubted(self, boxes: Boxes, most: float | Tensor) -> Boxes:
+        """Those of a score above `doubt` and up to `most`, of state 0."""
+        boxes = scored(boxes, self.doubt, most)
         return replace(boxes, state=torch.zeros_like(boxes.state))
 
     def trust(self, said: Dense) -> Tensor:

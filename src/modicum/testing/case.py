@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,13 +28,14 @@ from modicum.core.recipe import Recipe
 from modicum.data.feed import Feed
 from modicum.engine import choose
 from modicum.engine.loop import Loop
+from modicum.nn.ema import copied
 from modicum.testing import toy
 from modicum.testing.compare import place
 from modicum.testing.results import TRAINS, NotForItError, demand
-from modicum.testing.stand_ins import Alone, ToyBench, captured
+from modicum.testing.stand_ins import Alone, ToyBench, captured, doors
 from modicum.testing.toy import World
 
-NET, WARM, SEED = "tiny-conv:width=4", 40, 1
+NET, WARM, SEED = "tiny-conv:width=4", 30, 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +49,19 @@ class Scene:
     batch: dict[str, Part]
 
     def losses(self, batch: Mapping[str, Part] | None = None) -> list[Loss]:
-        """Terms of each turn, on copies of the nets."""
+        """Terms of each turn, on copies of the nets; those of its own batch are taken once."""
+        return self.own if batch is None else self._losses(batch)
+
+    @functools.cached_property
+    def own(self) -> list[Loss]:
+        """Terms of each turn, of the batch that was drawn."""
+        return self._losses(self.batch)
+
+    def _losses(self, batch: Mapping[str, Part]) -> list[Loss]:
         out = []
         for turn in self.phase.turns:
             with self.loop.fabric.autocast():
-                out.append(self.loop.call(turn.loss)(copy.deepcopy(self.nets), batch or self.batch, self.clock))
+                out.append(self.loop.call(turn.loss)(copied(self.nets), batch, self.clock))
         return out
 
     def values(self, batch: Mapping[str, Part] | None = None) -> list[float]:
@@ -122,23 +130,39 @@ class Case:
         return (world or self.world()).table(self.columns(self.facts), rows)
 
     def world(self, **given: Any) -> World:
-        """Toy data with what the card needs (see toy.world)."""
-        return toy.world(given.pop("facts", self.facts), **given)
+        """Toy data with what the card needs (see toy.world); made once where nothing is given."""
+        return toy.world(given.pop("facts", self.facts), **given) if given else self.plain
+
+    @functools.cached_property
+    def plain(self) -> World:
+        """Toy data with what the card needs, and no more."""
+        return toy.world(self.facts)
+
+    @functools.cached_property
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation of each channel of those data, which every network begins with."""
+        return self.bench(self.plain).centre()
+
+    def bench(self, world: World, fabric: Alone | None = None, kind: type[Feed] = Feed, **given: Any) -> ToyBench:
+        """A bench of the real engine."""
+        at = world.data, world.pixels, world.pool, NET, toy.SIDE, 3, SEED
+        return ToyBench(*at, fabric or Alone(), kind=kind, **given)
 
     def loop(
         self, world: World | None = None, *, method: Any = None, recipe: Recipe | None = None, steps: int = 3,
         home: Path | None = None, tick: Any = None, fabric: Alone | None = None, kind: type[Feed] = Feed,
     ) -> Loop:  # fmt: skip
         """A training loop of the real engine, from its start."""
-        world = world or self.world()
-        bench = ToyBench(world.data, world.pixels, world.pool, NET, toy.SIDE, 3, SEED, fabric or Alone(), kind=kind)
+        world = world or self.plain
+        known = self.moments if (world, kind) == (self.plain, Feed) else None
+        bench = self.bench(world, fabric, kind, moments=known)
         return bench.loop(method or self.method(), recipe or self.recipe(steps), self.name, home, tick=tick)
 
     @functools.cached_property
     def warm(self) -> tuple[Loop, dict[str, Tensor]]:
-        """A loop that has run 40 steps, and the weights of the delivered net before."""
+        """A loop that has run WARM steps, and the weights of the delivered net before."""
         loop = self.loop(steps=WARM)
-        before = copy.deepcopy(loop.method.deliver(loop.nets)).state_dict()
+        before = copied(loop.method.deliver(loop.nets)).state_dict()
         loop.run()
         return loop, before
 
@@ -152,7 +176,7 @@ class Case:
         if not self.steps:
             raise NotForItError
         warm, loop = self.warm[0], self.loop(steps=WARM, kind=kind, fabric=Alone(half=half))
-        loop.nets = copy.deepcopy(warm.nets).train()
+        loop.nets = copied(warm.nets).train()
         for name, values in warm.feed.columns.items():
             loop.feed.put(name, values)
         number = max(i for i, p in enumerate(loop.program) if isinstance(p, Train))
@@ -163,14 +187,35 @@ class Case:
         loop.seeded(clock.phase, clock.step, clock.lane)
         return Scene(loop, scope(loop.nets, phase.at), phase, clock, batch)
 
+    @functools.cached_property
+    def still(self) -> Scene:
+        """That step for checks that change nothing in it."""
+        return self.scene()
+
+    @functools.cached_property
+    def first(self) -> tuple[list[float], Mapping[str, Tensor]]:
+        """`losses` of three steps from the start, and the state of the nets after them."""
+        return self.outcome()
+
+    def outcome(self) -> tuple[list[float], Mapping[str, Tensor]]:
+        """The same once more."""
+        loop = self.loop()
+        return losses(loop), loop.nets.state_dict()
+
     def exercise(self, method: Any = None, world: World | None = None, steps: int = 1, batch: int = 8) -> Any:
-        """Let the method do its work once.  -> losses, a delta, values, positions or maps, by its role."""
+        """Let the method do its work once.  -> losses, a delta, values, positions, maps or images, by its role."""
         method = method or self.method()
         if self.card.role in TRAINS:
             return losses(self.loop(world, method=method, recipe=self.recipe(steps, batch)))
         if self.card.role == "explain":
             return method.weigh(captured())
+        if self.card.role == "imagine":
+            return self.pictures(method)
         return self.apply(method, self.table(world))
+
+    def pictures(self, method: Any, names: Sequence[str] = toy.CLASSES) -> list[float]:
+        """The mean value of each of the images that a method makes, two of a class."""
+        return [float(p.pixels.mean()) for p in method.imagine(names, 2, np.random.default_rng(0), doors())]
 
     def apply(self, method: Any, table: Table, budget: int = 5) -> Any:
         """A table method on a table."""

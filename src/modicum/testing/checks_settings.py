@@ -13,6 +13,7 @@ from modicum.core.recipe import parse_call
 from modicum.core.settings import Knob
 from modicum.testing.case import Case, losses
 from modicum.testing.results import ALL, TRAINS, NotForItError, check, demand
+from modicum.testing.trial import Trial
 
 
 def knobs(case: Case) -> dict[str, tuple[Any, Knob]]:
@@ -69,10 +70,11 @@ def _wrong(default: Any, rule: Knob) -> Iterator[Any]:
 @check("range ends", ALL, "A value that the range allows breaks the method: narrow the range or handle it.")
 def range_ends(case: Case) -> str:
     """Both ends of every range and each choice work, or are refused with a ModicumError."""
-    said = []
-    for name, value in values(knobs(case)):
+    said, tried = [], values(knobs(case))
+    work = Trial(case) if case.role in TRAINS else lambda _, method: case.exercise(method)
+    for name, value in tried:
         try:
-            case.exercise(case.method(**{name: value}), batch=2)
+            work(name, case.method(**{name: value}))
         except ModicumError as error:
             said.append(f"{name}={value!r} is refused: {error.found}")
         except Exception as error:
@@ -100,10 +102,9 @@ def presets(case: Case) -> None:
         method = case.method(preset)
         if case.card.role not in TRAINS:
             continue
-        recipe = case.recipe(2, 4, preset)
-        found = losses(case.loop(method=method, recipe=recipe))
+        loop = case.loop(method=method, recipe=case.recipe(2, 2, preset))
+        found, info = losses(loop), loop.info
         demand(all(map(math.isfinite, found)), f"preset {preset!r}: losses {found}")
-        info = case.loop(method=method, recipe=recipe).info
         demand(method.program(info) == method.program(info), "the program is not a pure function of settings and info")
         for text in case.cls.recipes[preset].wraps if preset in case.cls.recipes else ():
             name, given = parse_call(text)

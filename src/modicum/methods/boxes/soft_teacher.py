@@ -15,14 +15,14 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from modicum.core.batch import Boxes
 from modicum.core.card import Card
 from modicum.core.method import Presets
+from modicum.core.net import Nets
 from modicum.core.settings import knob
 from modicum.functional.losses import wide
-from modicum.functional.teacher import some, spread
+from modicum.functional.teacher import scored, some, spread
 from modicum.nn.detect import Dense, found
-from modicum.nn.tutor import SHORT, Tutor
+from modicum.nn.tutor import SHORT, Lesson, Tutor
 
 CARD = Card(
     title="Soft Teacher",
@@ -58,13 +58,13 @@ class SoftTeacher(Tutor):
         "small": {**SHORT, "mu": 1, "low": 0.4, "steady": 0.05},
     }
 
-    def boxes(self, said: Dense, size: tuple[int, int]) -> tuple[Boxes, Boxes]:
+    def lesson(self, nets: Nets, said: Dense, size: tuple[int, int]) -> Lesson:
         if not self.steady:
-            return super().boxes(said, size)
-        boxes = found(said, size, least=min(self.low, self.tau))
-        assert boxes.score is not None
-        firm = spread(boxes, said.xyxy, self.owner(said, boxes, len(said.logits))) < self.steady
-        return some(boxes, boxes.score > self.tau), some(boxes, (boxes.score > self.low) & firm)
+            return super().lesson(nets, said, size)
+        every = found(said, size, least=min(self.low, self.tau, self.doubt))
+        mine = scored(every, min(self.low, self.tau))
+        firm = spread(mine, said.xyxy, self.owner(said, mine, len(said.logits))) < self.steady
+        return Lesson(scored(mine, self.tau), scored(some(mine, firm), self.low), self.doubted(every, self.tau))
 
     def trust(self, said: Dense) -> Tensor:
         return 1 - wide(said.logits).sigmoid() if self.soft else super().trust(said)
