@@ -22,6 +22,7 @@ _WHERE = {
     "fit": "modicum.engine.fit:fit",
     "predict": "modicum.deploy.predict:predict",
     "explain": "modicum.engine.explain:explain",
+    "imagine": "modicum.engine.imagine:imagine",
     "label": "modicum.engine.verbs:label",
     "score": "modicum.engine.verbs:score",
     "select": "modicum.engine.verbs:select",
@@ -34,8 +35,8 @@ _WHERE = {
 }
 
 __all__ = [
-    "check", "convert", "demo", "evaluate", "explain", "export", "fit", "label", "methods", "plan", "predict", "report",
-    "scan", "score", "select",
+    "check", "convert", "demo", "evaluate", "explain", "export", "fit", "imagine", "label", "methods", "plan",
+    "predict", "report", "scan", "score", "select",
 ]  # fmt: skip
 
 

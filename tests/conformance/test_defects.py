@@ -12,7 +12,7 @@ from modicum.testing.case import Case
 from modicum.testing.suite import timed
 
 SOUND = Path(__file__).parent / "sound"
-NAMES = ("learner", "scorer", "selector", "labeller", "explainer", "rule", "aim")
+NAMES = ("learner", "scorer", "selector", "labeller", "explainer", "imaginer", "rule", "aim")
 PART_RANKS = "part on two ranks"
 RANKS, TOGETHER = "two ranks", pytest.mark.xdist_group("ranks")
 
@@ -187,9 +187,28 @@ AIMING = {
         "    def dress(self, net):\n        net.head = torch.nn.Linear(net.head.in_features, 5)\n        return net\n\n"
         "    def forward"),
 }  # fmt: skip
+IMAGINING = {
+    "makes too few": ("imagined", "range(number)", "range(number - 1)"),
+    "gives floats": ("imagined", "yield Imagined(pixels,", "yield Imagined(pixels / 255,"),
+    "makes images of two sizes": (
+        "imagined", "yield Imagined(pixels,", "yield Imagined(pixels[:: cls + 1, :: cls + 1],"),
+    "forgets a class": ("imagined", "[cls], f\"", "[0], f\""),
+    "says another class": ("captions", "f\"one {name}\"", "f\"one {names[0]}\""),
+    "draws from elsewhere": ("imagined by rng", "rng.integers(256)", "np.random.default_rng().integers(256)"),
+    "makes others where more are asked for": ("imagined by rng", "rng.integers(256)", "number * rng.integers(9)"),
+    "makes none for few": ("how many", "max(1, real // classes)", "real // classes"),
+    "makes fewer for more": ("how many", "max(1, real // classes)", "max(1, 99 - real)"),
+    "takes a shut door for a fault": (
+        "shut doors", "cut = doors.cutouts(\"\", names)",
+        "try:\n            cut = doors.cutouts(\"\", names)\n        except NeedsError as error:\n"
+        "            raise KeyError from error"),
+    "does without names": ("needs necessary", "if not names:", "names = names or (\"bars\",)\n        if not names:"),
+    "seeds numpy": ("untouched", "cut = doors", "np.random.seed(0)\n        cut = doors"),
+}  # fmt: skip
+TABLES = (TRAINING, SCORING, SELECTING, LABELLING, EXPLAINING, IMAGINING, TRUSTING, AIMING)
 DEFECTS = [
     pytest.param(base, *defect, id=f"{base} {what}", marks=[TOGETHER] if defect[0] in (RANKS, PART_RANKS) else [])
-    for base, table in zip(NAMES, (TRAINING, SCORING, SELECTING, LABELLING, EXPLAINING, TRUSTING, AIMING), strict=True)
+    for base, table in zip(NAMES, TABLES, strict=True)
     for what, defect in table.items()
 ]
 

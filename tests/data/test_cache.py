@@ -236,3 +236,30 @@ def test_of_equal_sixteen_bit_values_the_place_is_even(put: Put, tmp_path: Path)
     Image.fromarray(np.full((3, 3), 65535, np.uint16)).save(root / "b.png")
     cache = Pixels.build(read(root).data, tmp_path / "cache")
     assert cache.index["offset"].tolist() == [0, 28] and (cache.image(1) == 65535).all()
+
+
+def test_two_caches_are_read_as_one(tmp_path: Path) -> None:
+    """Rows of both, of other sizes, channels and bits, as each gives them by itself."""
+    from modicum.data.cache import join, of_images
+
+    luck = np.random.default_rng(0)
+    grey, deep = luck.integers(0, 256, (6, 5, 1), np.uint8), luck.integers(0, 60000, (7, 4, 1), np.uint16)
+    for name, array in (("a.png", grey), ("b.png", deep)):
+        Image.fromarray(array[..., 0]).save(tmp_path / name)
+    (tmp_path / "c.png").write_bytes(b"no image")
+    data = Dataset.build(["a.png", "b.png", "c.png"], reader="folders", root=str(tmp_path))
+    first = Pixels.build(data, tmp_path / "x")
+    images = luck.integers(0, 256, (4, 8, 8, 3), np.uint8)
+    both = join(first, of_images(images))
+    assert len(both) == 7 and both.channels == 3 and both.good.tolist() == [True, True, False, *[True] * 4]
+    np.testing.assert_array_equal(both.image(0), np.repeat(grey, 3, 2))
+    np.testing.assert_array_equal(both.image(1), np.repeat(deep, 3, 2))
+    np.testing.assert_array_equal(both.image(5), images[2])
+    assert both.image(2).shape[:2] == (0, 0)
+    pixels, sizes = both.batch(np.array([6, 0]))
+    np.testing.assert_array_equal(pixels[0], images[3])
+    np.testing.assert_array_equal(pixels[1, :6, :5], np.repeat(grey, 3, 2))
+    assert sizes.tolist() == [[8, 8], [6, 5]] and not pixels[1, 6:].any()
+    pixels, _ = both.batch(np.array([1, 3]))
+    np.testing.assert_array_equal(pixels[1], images[0].astype(np.uint16) * 257)
+    assert both.index["whole_height"].tolist() == [6, 7, 0, 8, 8, 8, 8] and both.faults == first.faults

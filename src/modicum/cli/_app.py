@@ -16,8 +16,8 @@ from modicum.core.errors import SettingsError, did_you_mean
 
 FOLDER = Path(__file__).parent
 ORDER = (
-    "demo", "scan", "convert", "plan", "fit", "predict", "explain", "label", "score", "select", "evaluate", "export",
-    "report", "methods", "check", "new", "doctor",
+    "demo", "scan", "convert", "imagine", "plan", "fit", "predict", "explain", "label", "score", "select", "evaluate",
+    "export", "report", "methods", "check", "new", "doctor",
 )  # fmt: skip
 
 

@@ -233,6 +233,39 @@ def test_a_constant_gradient_sums_the_channels() -> None:
     assert torch.allclose(maps[:, 0], sum(seen.acts[:, k] for k in range(6)))
 ''',
     },
+    "imagine": {
+        "needs": '"names"', "makes": "image", "base": "Imagine",
+        "imports": "\nfrom collections.abc import Iterator, Sequence\n\nimport numpy as np\n\n"
+        "from modicum.core.card import Card\nfrom modicum.core.errors import NeedsError\n"
+        "from modicum.core.method import Doors, Imagine, Imagined\nfrom modicum.core.settings import knob",
+        "body": '''
+    number: int = knob(10, 1, 100_000, doc="images of a class")
+
+    def many(self, classes: int, real: int) -> int:
+        return self.number
+
+    def imagine(
+        self, names: Sequence[str], number: int, rng: np.random.Generator, doors: Doors
+    ) -> Iterator[Imagined]:
+        if not names:
+            raise NeedsError("there are no names of classes", where="@name@", fix="Name the classes.")
+        for cls, name in enumerate(names):
+            for _ in range(number):
+                pixels = rng.integers(0, 256, (32, 32, 3), np.uint8)
+                yield Imagined(pixels, np.eye(len(names), dtype=np.int8)[cls], f"noise called {name}")
+''',
+        "test": '''
+import numpy as np
+
+from modicum.testing.stand_ins import doors
+from @package@ import @Class@
+
+
+def test_each_class_gets_its_images() -> None:
+    found = [*@Class@().imagine(("a", "b"), 2, np.random.default_rng(0), doors())]
+    assert [p.tags.tolist() for p in found] == [[1, 0], [1, 0], [0, 1], [0, 1]]
+''',
+    },
     "change": {
         "needs": '"image", "net:class"', "makes": "net:class.small", "base": "Reshape",
         "imports": "\nfrom modicum.core.card import Card\nfrom modicum.core.method import Reshape\n"

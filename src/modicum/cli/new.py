@@ -15,7 +15,7 @@ from modicum.cli._tables import free_to_write
 def new(
     what: Annotated[str, typer.Argument(help="method or trust.")],
     name: Annotated[str, typer.Argument(help="Its name as in the paper, e.g. free-match.")],
-    role: Annotated[str, typer.Option(help="learn, wrap, label, explain, score, select or change.")] = "learn",
+    role: Annotated[str, typer.Option(help="learn, wrap, label, explain, score, select, change, imagine.")] = "learn",
     family: Annotated[str, typer.Option(help="Folder of a method, e.g. semi.")] = "mine",
     into: Annotated[Path, typer.Option(help="A checkout of Modicum, or any other folder (a plug-in).")] = Path(),
 ) -> None:

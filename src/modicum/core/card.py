@@ -19,6 +19,7 @@ ROLES: dict[str, str] = {
     "score": "gives each row a number: score(table) -> values",
     "select": "says what to look at next: select(table, budget, rng)",
     "change": "turns a network into another: program ending in a Change",
+    "imagine": "makes images of named classes: imagine(names, number, rng, doors) -> images, tags, captions",
 }
 TRAITS: dict[str, str] = {
     "few": "under 100 labels a class and at least 5 images without a label for each with one",

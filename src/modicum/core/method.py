@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -212,3 +212,49 @@ class Explain(Method):
 @dataclass(frozen=True)
 class Reshape(Learn):
     """Turns a network into a smaller or other one: a program that ends in a Change."""
+
+
+class Imagined(NamedTuple):
+    """An image that was made.  pixels: uint8 (S,S,3).  tags: int8 (C,), 1 present, 0 absent.  caption: the sentence it
+    was made from.  kept: False where the method itself turned it down."""
+
+    pixels: np.ndarray
+    tags: np.ndarray
+    caption: str
+    kept: bool = True
+
+
+Cutouts = Mapping[str, Sequence["np.ndarray"]]
+
+
+@dataclass(frozen=True)
+class Doors:
+    """What a run lends a method that makes images.  Each opens what a user named, and refuses what is not there.
+
+    language(name) -> write(start, words, seed) -> str: how a language model goes on, in so many tokens at most.
+    brush(name, side, steps, guidance) -> paint(sentence, seed) -> uint8 (side,side,3): a text-to-image model.
+    cutouts(place, names) -> for each class pictures, uint8 (h,w,4), the last channel what belongs to the object.
+    judge(place, names) -> tell(images uint8 (B,S,S,3)) -> probabilities (B,C) of the classes, by a classifier.
+    """
+
+    language: Callable[[str], Callable[[str, int, int], str]]
+    brush: Callable[[str, int, int, float], Callable[[str, int], np.ndarray]]
+    cutouts: Callable[[str, Sequence[str]], Cutouts]
+    judge: Callable[[str, Sequence[str]], Callable[[np.ndarray], np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Imagine(Method):
+    """Makes images of named classes.  What is said of them is which classes are there: never where.
+
+    many(classes, real): images of each class beside so many real ones (0 = none).
+    imagine(names, number, rng, doors): `number` images that are kept of each class, in order; one rng, one result.
+    """
+
+    def many(self, classes: int, real: int) -> int:
+        raise NotImplementedError
+
+    def imagine(
+        self, names: Sequence[str], number: int, rng: np.random.Generator, doors: Doors
+    ) -> Iterator[Imagined]:
+        raise NotImplementedError

@@ -136,6 +136,41 @@ class Pixels:
         return Pixels(home, index, block, side, faults, sketches)
 
 
+class _Both(Pixels):
+    """Two sets of pixels, one behind the other; each stays where it is."""
+
+    def __init__(self, first: Pixels, second: Pixels) -> None:
+        index = np.zeros(len(first) + len(second), first.index.dtype)
+        for part, of in ((index[: len(first)], first.index), (index[len(first) :], second.index)):
+            for name in (n for n in index.dtype.names or () if n in (of.dtype.names or ())):
+                part[name] = of[name]
+        block, both = np.zeros(0, np.uint8), (first.sketches, second.sketches)
+        sketches = np.concatenate(both) if all(map(len, both)) else None
+        self._parts = first, second
+        super().__init__(first.home, index, block, first.side, [*first.faults, *second.faults], sketches)
+        self._even = None
+
+    def _stored(self, row: int) -> np.ndarray:
+        first, second = self._parts
+        return first._stored(row) if row < len(first) else second._stored(row - len(first))
+
+
+def join(first: Pixels, second: Pixels) -> Pixels:
+    """The images of two sets as those of one, the first set's first.  No pixel is copied."""
+    return _Both(first, second)
+
+
+def of_images(images: np.ndarray) -> Pixels:
+    """Images uint8 (N,H,W,c), in memory or mapped into it, as they would come out of a cache."""
+    n, height, width, channels = images.shape
+    index = np.zeros(n, _RECORD)
+    index["offset"] = np.arange(n) * height * width * channels
+    known = {"height": height, "width": width, "channels": channels, "bits": 8}
+    for name, value in {**known, "whole_height": height, "whole_width": width}.items():
+        index[name] = value
+    return Pixels(Path(), index, images.reshape(-1), 0, [])
+
+
 def _key(data: Dataset, side: int) -> str:
     """A name for these pixels: where they are, which they are, how large, and when their files last changed."""
     words = f"{_FORMAT}\0{PIL.__version__}\0{data.reader}\0{data.root}\0{side}\0"

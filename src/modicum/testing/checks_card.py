@@ -9,14 +9,14 @@ import sys
 from dataclasses import replace
 
 from modicum.core.card import read_card
-from modicum.core.method import Explain, Label, Learn, Reshape, Score, Select, Wrap
+from modicum.core.method import Explain, Imagine, Label, Learn, Reshape, Score, Select, Wrap
 from modicum.testing.case import Case
 from modicum.testing.part import Part
 from modicum.testing.results import ALL, PARTS, check, demand
 
 BASES = {
     "learn": Learn, "wrap": Wrap, "label": Label, "explain": Explain, "score": Score, "select": Select,
-    "change": Reshape,
+    "change": Reshape, "imagine": Imagine,
 }  # fmt: skip
 LONGEST_FILE, LONGEST_FUNCTION = 150, 40
 CALLS = {"print", "open", "input", "eval", "exec", "compile", "__import__", "breakpoint"}

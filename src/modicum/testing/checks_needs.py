@@ -18,7 +18,7 @@ from modicum.testing import toy
 from modicum.testing.case import Case
 from modicum.testing.results import TABLES, TRAINS, NotForItError, check, demand
 
-ROLES = (*TRAINS, *TABLES)
+ROLES = (*TRAINS, *TABLES, "imagine")
 
 
 @check("needs sufficient", ROLES, "The method reads something that its card does not ask for.")
@@ -46,10 +46,10 @@ def necessary(case: Case) -> None:
     for i, gone in enumerate(case.needs):
         have = tuple(n[0] for j, n in enumerate(case.needs) if j != i)
         if any(set(gone) & set(gives(f)) for f in with_images(have)):
-            demand(gone == (Fact("image"),), f"{_words(gone)} follows from the other needs: leave it out")
+            demand(all(f.kind == "image" for f in gone), f"{_words(gone)} follows from the other needs: leave it out")
             continue
         said = _refusal(case, have)
-        if gone == (Fact("image"),) or case.card.role == "explain":
+        if all(f.kind == "image" for f in gone) or case.card.role == "explain":
             continue
         if case.card.role in TRAINS and all(fact.net for fact in gone):
             continue  # a network that has learned something is asked for before the program begins: engine/choose.py
@@ -83,6 +83,9 @@ def _work(case: Case, have: tuple[Fact, ...]) -> Any:
     world = toy.world(have)
     if case.card.role in TRAINS:
         return case.exercise(world=world, steps=2)
+    if case.card.role == "imagine":
+        named = any(f.kind == "names" for fact in have for f in gives(fact))
+        return case.pictures(case.method(), toy.CLASSES if named else ())
     return case.apply(case.method(), world.table(case.columns(have)))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 TRAINS = ("learn", "wrap", "change")
 TABLES = ("label", "score", "select")
-ALL = (*TRAINS, *TABLES, "explain")
+ALL = (*TRAINS, *TABLES, "explain", "imagine")
 PARTS = ("trust", "objective")
 
 

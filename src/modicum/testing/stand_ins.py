@@ -1,19 +1,24 @@
-"""What stands in for Fabric, for a feed and for a captured pass, so that the real engine runs in milliseconds."""
+"""What stands in for Fabric, a feed, a captured pass and the doors of generators: the real engine in milliseconds."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from modicum.core import draws
 from modicum.core.batch import Labels, View
-from modicum.core.method import Answer, Attention, Seen
+from modicum.core.method import Answer, Attention, Doors, Seen
+from modicum.core.net import Net
 from modicum.data.feed import Feed
 from modicum.engine.arms import Bench
 from modicum.nn import ranks
+from modicum.nn.adjusting import adjusting
 from modicum.testing import toy
 
 
@@ -49,11 +54,22 @@ class GarbledFeed(Feed):
         return replace(out, cls=torch.where(unknown, garbage, out.cls))
 
 
+BROUGHT: dict[str, Callable[[Net], Net]] = {"adjust": lambda net: adjusting(net, 2, 16, 8)}
+"""Networks with random weights, for what a method may ask for that another one made."""
+
+
 @dataclass
 class ToyBench(Bench):
-    """A bench with feeds of another kind."""
+    """A bench with feeds of another kind, to which a network is brought for every role that BROUGHT knows."""
 
     kind: type[Feed] = Feed
+
+    def _brought(self, role: str) -> Net:
+        if role not in BROUGHT:
+            return super()._brought(role)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(draws.key(self.seed, "brought", role))
+            return BROUGHT[role](self.make(role)).freeze()
 
     def feed(self, views: Any) -> Feed:
         return self.kind(
@@ -90,3 +106,19 @@ def captured(acts: Tensor | None = None, *, evidence: bool = True) -> Seen:
     slope = torch.randn(4, 2, 3, 10, 10, generator=luck)
     whole = Seen(2, images, acts, grads, rows, [], rest, look, seen, lambda: slope, told, classes)
     return seen(images)
+
+
+def doors() -> Doors:
+    """Doors to small things: a plain cut-out of each class, a model that says a number, a brush of one colour, and a
+    judge that is sure of nothing."""
+
+    def cutouts(place: str, names: Sequence[str]) -> dict[str, list[np.ndarray]]:
+        return {n: [np.full((5, 4, 4), (60 + 60 * i, 90, 200, 255), np.uint8)] for i, n in enumerate(names)}
+
+    def judge(place: str, names: Sequence[str]) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda images: np.full((len(images), len(names)), 1 / len(names))
+
+    return Doors(
+        lambda name: lambda start, words, seed: f" number {seed}. And",
+        lambda name, side, *_: lambda sentence, seed: np.full((side, side, 3), seed % 256, np.uint8), cutouts, judge,
+    )  # fmt: skip

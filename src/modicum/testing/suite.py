@@ -17,6 +17,7 @@ from modicum.testing import (
     checks_bits,
     checks_card,
     checks_explain,
+    checks_imagine,
     checks_label,
     checks_needs,
     checks_objective,
@@ -53,7 +54,7 @@ def spent(case: Case | Part) -> None:
 
 _FILES = (
     checks_card, checks_settings, checks_needs, checks_train, checks_bits, checks_label, checks_score, checks_select,
-    checks_explain, checks_part, checks_trust, checks_objective,
+    checks_explain, checks_imagine, checks_part, checks_trust, checks_objective,
 )  # fmt: skip
 CHECKS: Mapping[str, Check] = {
     c.name: c for c in (*(c for file in _FILES for c in vars(file).values() if isinstance(c, Check)), xfail, spent)
@@ -79,8 +80,7 @@ def check_method(name: str, only: str = "", *, skip: tuple[str, ...] = (), slow:
         found = [r for c in chosen if (r := run(c, case)) is not None]
     if not only and spent.name not in skip:
         fast = sum(r.seconds for r in found if not CHECKS[r.check].slow)
-        tried = len(checks_settings.values(case.cls.knobs())) if isinstance(case, Case) else 0
-        found.append(timed(case, fast, (tolerances.CPU_SECONDS + tolerances.CPU_VALUE * tried) * factor))
+        found.append(timed(case, fast, tolerances.CPU_SECONDS * factor))
     return found
 
 

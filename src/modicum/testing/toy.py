@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from modicum.core.dataset import ANNOTATOR, HUMAN, Dataset, Table
+from modicum.core.dataset import ANNOTATOR, HUMAN, MODEL, Dataset, Table
 from modicum.core.errors import NeedsError
 from modicum.core.kinds import Fact
 from modicum.core.tables import ANNOTATIONS, LOOKED, SOURCES, table
@@ -111,7 +111,12 @@ def _state(data: Dataset, fact: Fact, rows: np.ndarray, cls: np.ndarray) -> Data
     """The data with one more kind of knowledge about these rows."""
     if fact.kind not in _KINDS:
         raise NeedsError(f"there are no toy data for {fact}", where="testing/toy.py", fix="Add the kind to its table.")
-    return _KINDS[fact.kind](data, rows, cls)
+    out = _KINDS[fact.kind](data, rows, cls)
+    if not fact.guess:
+        return out
+    who = [*data.sources["who"].to_pylist(), *[MODEL] * (len(out.sources) - len(data.sources))]
+    at = out.sources.schema.get_field_index("who")
+    return replace(out, sources=out.sources.set_column(at, out.sources.schema.field(at), [who]))
 
 
 def _class(data: Dataset, rows: np.ndarray, cls: np.ndarray) -> Dataset:
