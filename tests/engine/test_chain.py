@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,8 +133,31 @@ def test_a_step_is_replaced_by_one_of_its_role(scenes: Dataset, tmp_path: Path) 
     assert sum(", as asked." in w for w in made.config["why"]) == 2
     with pytest.raises(SettingsError, match="role score"):
         fit(scenes, tmp_path / "other", **QUICK, via=("margin",))
-    with pytest.raises(SettingsError, match="'tag' is no kind of label"):
+    with pytest.raises(SettingsError, match="unknown kind 'tag'"):
         fit(scenes, tmp_path / "other", **{**QUICK, "have": ("tag",)})
+
+
+def test_a_step_that_makes_no_label_says_so(
+    scenes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = chain._kept
+
+    def none(*given: Any) -> Dataset:
+        delta = kept(*given)
+        return replace(delta, annotations=delta.annotations.slice(0, 0))
+
+    monkeypatch.setattr(chain, "_kept", none)
+    with pytest.raises(NeedsError, match="map-masks made no label of 130 images"):
+        fit(scenes, tmp_path / "run", **QUICK)
+
+
+def test_a_network_that_tells_something_else_is_refused(run: Run, tmp_path: Path) -> None:
+    place = tmp_path / "run"
+    shutil.copytree(run.folder, place)
+    page = json.loads((place / "net.json").read_text())
+    (place / "net.json").write_text(json.dumps({**page, "tells": "class"}))
+    with pytest.raises(RunError, match="its network tells class, where masks were asked for"):
+        Finished.open(place)
 
 
 def test_minutes_are_shared_out(scenes: Dataset, tmp_path: Path) -> None:

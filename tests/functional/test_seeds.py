@@ -124,3 +124,54 @@ def test_without_a_present_class_nothing_is_said() -> None:
         assert not len(given.cls) and not told.weight.any()
         assert sd.refined(torch.randn(len(IMAGE), CLASSES + 1), told).total == 0
         assert sd.moved(offsets, told, xyxy, given).total == 0
+
+
+@pytest.mark.parametrize(("most", "tau"), [(5, 0.1), (50, 0.1), (3, 0.5), (1, 0.0)])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_best_that_are_apart(seed: int, most: int, tau: float) -> None:
+    """By hand as the rule is told: the best of a class, then each next one that is apart from all that stay."""
+    scores, xyxy, _ = world(seed)
+    found = sd.best(scores, xyxy, IMAGE, TAGS, most, tau)
+    expected = []
+    for b, c in (TAGS == 1).nonzero().tolist():
+        left = sorted((r for r in range(len(IMAGE)) if IMAGE[r] == b), key=lambda r: -scores[r, c].item())[:most]
+        while left:
+            first = left.pop(0)
+            expected.append((first, c, scores[first, c].item()))
+            left = [r for r in left if iou(xyxy[r], xyxy[first]) <= tau]
+    given = [*zip(found.proposal.tolist(), found.cls.tolist(), found.score.tolist())]
+    assert sorted(given) == sorted(expected)
+    assert most > 1 or len(given) == int((TAGS == 1).sum())
+
+
+def test_absent_classes_take_no_share() -> None:
+    scores, _, _ = world(0)
+    logits = torch.cat([scores, scores[:, :1]], 1).log()
+    shares, first = (sd.unmasked(z, IMAGE, TAGS).softmax(1) for z in (logits, logits[:, :CLASSES]))
+    for r, b in enumerate(IMAGE.tolist()):
+        some = [c for c in range(CLASSES) if TAGS[b, c] != 0]  # an unknown one keeps its share
+        whole = sum(scores[r, c].item() for c in some)
+        for c in range(CLASSES):
+            share = scores[r, c].item() if c in some else 0
+            assert shares[r, c].item() == pytest.approx(share / (whole + scores[r, 0].item()), rel=1e-4)
+            without = share / whole if some else scores[r, c].item() / scores[r].sum().item()
+            assert first[r, c].item() == pytest.approx(without, rel=1e-4)
+    assert any(not TAGS[b].any() for b in IMAGE.tolist())
+
+
+@pytest.mark.parametrize("belief", [0.0, 0.8, 1.0])
+def test_bootstrapped_cross_entropy_against_a_loop(belief: float) -> None:
+    scores, xyxy, _ = world(3)
+    logits = torch.randn(len(IMAGE), CLASSES + 1, generator=torch.Generator().manual_seed(5), requires_grad=True)
+    told = sd.named(sd.best(scores, xyxy, IMAGE, TAGS, 4, 0.1), xyxy, IMAGE, TAGS)
+    total = 0.0
+    for r, row in enumerate(logits.tolist()):
+        target = [0.0] * (CLASSES + 1)
+        target[int(told.target[r])] += belief
+        target[row.index(max(row))] += 1 - belief
+        norm = math.log(sum(math.exp(v) for v in row))
+        total -= told.weight[r].item() * sum(t * (v - norm) for t, v in zip(target, row, strict=True))
+    term = sd.bootstrapped(logits, told, belief)
+    assert value({"": term}).item() == pytest.approx(total / len(IMAGE), rel=1e-4)
+    plain = sd.refined(logits, told)
+    assert (belief == 1) == torch.allclose(term.total, plain.total)

@@ -183,3 +183,26 @@ def test_only_what_a_view_still_shows_is_read() -> None:
     part = Part(torch.tensor([0]), {"weak": view}, Labels(torch.tensor([0])), {"proposals": column})
     xyxy, image = in_view(part, "weak")
     assert xyxy.tolist() == [[0, 0, 20, 20], [4, 4, 16, 16]] and image.tolist() == [0, 0]
+
+
+def test_a_fast_head_tells_class_and_place(tmp_path: Path) -> None:
+    net, plain, x = built(sides=False, fast=True).eval(), built(sides=False).eval(), pictures()
+    assert all(torch.equal(v, net.state_dict()[k]) for k, v in plain.state_dict().items()), "it is built last"
+    xyxy, image = unpacked(net.proposed(x))
+    logits, offsets = net.regions(x, xyxy, image).fast
+    assert logits.shape == (len(xyxy), 4) and not offsets.any(), "boxes stay until it has learned to move them"
+    assert plain.regions(x, xyxy, image).fast is None
+    with torch.no_grad():
+        net.reader.fast.weight[:4] *= 100
+        net.reader.fast.bias[-4:] = torch.tensor([1.0, 0, 0, -1.0])  # a tenth of a side to the right, flatter
+    files.save(net, tmp_path, classes=("a", "b", "c"), tells="boxes")
+    again = files.load(tmp_path)[0]
+    said, out = again.regions(x, xyxy, image), again(x)
+    heads = [*said.refined, said.fast[0]]
+    score = sum(h.softmax(1)[:, :3] for h in heads) / 3
+    top = out.boxes.score.argmax()
+    assert out.boxes.score[top].item() == pytest.approx(score.max().item(), rel=1e-5)
+    x0, y0, x1, y1 = xyxy[score.max(1).values.argmax()].tolist()
+    flat = (y1 - y0) * (1 - np.exp(-0.2)) / 2
+    moved = [x0 + 0.1 * (x1 - x0), y0 + flat, x1 + 0.1 * (x1 - x0), y1 - flat]
+    assert out.boxes.xyxy[top].tolist() == pytest.approx(np.clip(moved, 0, 33).tolist(), abs=1e-3)

@@ -126,13 +126,10 @@ def shapes() -> Stand:
 
 @pytest.fixture
 def scenes() -> Stand:
-    """32 scenes of 24 x 24 with one or two squares, red or green; boxes, tags, and 6 to 8 proposals an image.
-
-    The first half is in the domain "other".
-    """
+    """32 scenes of 24 x 24 with one or two squares, red or green; boxes and tags."""
     rng = np.random.default_rng(0)
     images = rng.integers(40, 80, (32, 24, 24, 3)).astype(np.uint8)
-    boxes, found, proposals = [], [], np.full((32, 8, 4), np.nan, np.float32)
+    boxes, found = [], []
     for i in range(32):
         for k in range(1 + i % 2):
             side, (x, y) = rng.integers(6, 10), rng.integers(0, 3, 2) + 12 * k
@@ -140,17 +137,11 @@ def scenes() -> Stand:
             images[i, y : y + side, x : x + side, cls] = 230
             boxes.append((x, y, x + side, y + side))
             found.append((i, cls))
-        start = rng.uniform(0, 14, (6 + i % 3, 2))
-        proposals[i, : 6 + i % 3] = np.concatenate([start, start + rng.uniform(5, 10, start.shape)], 1)
-        proposals[i, 0] = np.asarray(boxes[-1]) + rng.uniform(-1, 1, 4)
     row, cls = np.array(found).T
     x0, y0, x1, y1 = np.array(boxes, np.float32).T
     tags = np.zeros((32, 2))
     tags[row, cls] = 1
-    data = Dataset.build(
-        [f"{i}.png" for i in range(32)], ("red", "green"), split="train", columns={"proposals": proposals},
-        domain=["other" if i < 16 else "" for i in range(32)],
-    )  # fmt: skip
+    data = Dataset.build([f"{i}.png" for i in range(32)], ("red", "green"), split="train")
     boxed = {"row": row, "class": cls, "x0": x0, "y0": y0, "x1": x1, "y1": y1}
     data += data.delta(source="a", who=HUMAN, kind="boxes", **boxed)
     at, every = np.divmod(np.arange(64), 2)

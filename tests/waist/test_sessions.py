@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.functional import cross_entropy
 
 from modicum.core.batch import Batch
@@ -21,7 +22,19 @@ from modicum.core.program import Change, Clock, Collect, Info, Program, Stream, 
 from modicum.core.settings import knob
 
 from .conftest import Stand, same
-from .parts import Means
+
+
+class Means(nn.Module):
+    """sum: (C,D) of features of each class; count: (C,)."""
+
+    def __init__(self, classes: int, d: int) -> None:
+        super().__init__()
+        self.register_buffer("sum", torch.zeros(classes, d))
+        self.register_buffer("count", torch.zeros(classes))
+
+    def add(self, cls: Tensor, h: Tensor) -> None:
+        self.sum += F.one_hot(cls, len(self.sum)).float().T @ h
+        self.count += cls.bincount(minlength=len(self.count))
 
 
 @dataclass(frozen=True)

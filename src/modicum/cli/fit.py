@@ -13,7 +13,8 @@ def fit(
     data: Annotated[str, typer.Argument(help="Folder, table or file of images, or sample:digits.")],
     out: Annotated[str, typer.Option(help="The run's folder; the same command again resumes it.")] = "modicum-run",
     want: Annotated[str, typer.Option(help="What to tell: class, tags, masks or boxes (default: by the labels).")] = "",
-    have: Annotated[str, typer.Option(help="Learn from these kinds of labels alone: --have tags.")] = "",
+    have: Annotated[str, typer.Option(help="Learn from these alone: --have tags, or --have tags,boxes@other.")] = "",
+    other: Annotated[str, typer.Option(help="Images with labels of other classes, or a run that used such.")] = "",
     via: Annotated[list[str] | None, typer.Option(help="A method for a step before the last: --via layer-cam.")] = None,
     method: Annotated[str, typer.Option(help="Learn method (default: chosen by the labels; see `methods`).")] = "",
     set_: Annotated[list[str] | None, typer.Option("--set", help="A setting of the method: --set mu=7.")] = None,
@@ -50,7 +51,7 @@ def fit(
         from modicum.engine.fit import fit as run_fit
 
         run = run_fit(
-            data, out, teller, want=want, have=have.replace(",", "+"), via=via or (), method=method,
+            data, out, teller, want=want, have=have.replace(",", "+"), other=other, via=via or (), method=method,
             settings=settings(set_), recipe=settings(recipe, "--recipe"), preset=preset, minutes=minutes, steps=steps,
             batch=batch, net=net, side=side, pretrained=pretrained, weights=weights, twins=twins, judge=judge,
             labels=labels, test=test, folds=folds, flip=flip, precision=precision, device=device, devices=devices,

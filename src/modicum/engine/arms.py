@@ -13,6 +13,8 @@ from safetensors import SafetensorError
 
 from modicum.core import draws
 from modicum.core.dataset import Dataset
+from modicum.core.errors import NeedsError
+from modicum.core.kinds import PARTS
 from modicum.core.method import Learn
 from modicum.core.net import Net
 from modicum.core.program import Info
@@ -31,6 +33,7 @@ class Bench:
     """What all arms of a run share: the data, the network's name, the machine.
 
     pool: rows that may be trained on, bool (N,).  every: seconds between checkpoints.  layout: "channels_last" or "".
+    brought: role -> folder of a network that a method may ask for, frozen.
     """
 
     data: Dataset
@@ -48,6 +51,7 @@ class Bench:
     every: float = 10.0
     moments: tuple[np.ndarray, np.ndarray] | None = None
     notes: list[str] = field(default_factory=list)
+    brought: dict[str, Path] = field(default_factory=dict)
 
     def feed(self, views: dict[str, Augment] | Any) -> Feed:
         """A feed of the pool with these views."""
@@ -67,7 +71,12 @@ class Bench:
         )  # fmt: skip
 
     def make(self, role: str, frozen: bool = False) -> Net:
-        """A new network for a role: the same weights in every run of this seed, whatever was built before it."""
+        """A new network for a role: the same weights in every run of this seed, whatever was built before it.
+
+        frozen: the one that was brought for the role; NeedsError where none was.
+        """
+        if frozen:
+            return self._brought(role)
         with torch.random.fork_rng():
             torch.manual_seed(draws.key(self.seed, "init", role))
             net = doors.make(
@@ -79,7 +88,17 @@ class Bench:
             mean, std = self.centre()
             net.mean.copy_(torch.from_numpy(mean))
             net.std.copy_(torch.from_numpy(std))
-        return net.freeze() if frozen else net
+        return net
+
+    def _brought(self, role: str) -> Net:
+        if role not in self.brought:
+            fix = "Name the method that makes it with --via; `modicum methods` tells what each makes."
+            raise NeedsError(f"no network was brought that {PARTS.get(role, role)}", where=role, fix=fix)
+        net = files.load(self.brought[role])[0]
+        if net.spec["args"]["channels"] != self.channels:
+            fix = "Bring one that was trained on images of the same kind."
+            raise NeedsError("the network that was brought sees other channels", where=self.brought[role], fix=fix)
+        return net.freeze()
 
     def centre(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and deviation of each channel over up to 2,000 images of the pool, in [0,1]."""

@@ -1,7 +1,9 @@
-"""The steps before the last: networks that only make maps, and the labels that are made of them.
+"""The steps before the last: networks that only help the next one, and the labels that are made of them.
 
 A network lies in arms/NAME and labels in made/NAME, so that a run that was killed takes them up and a person can look.
-Labels made from maps are made block by block of images: the maps of all would not fit into memory.
+A method whose card needs `@other` facts alone learns from other images (engine/others.py).  A network that is a part
+(`net:boxes.adjust`) is what `make("adjust", frozen=True)` gives after it.  Labels made from maps are made block by
+block of images: the maps of all would not fit into memory.
 """
 
 from __future__ import annotations
@@ -18,13 +20,14 @@ import torch
 from modicum.core import form, registry
 from modicum.core.dataset import HUMAN, Dataset, Table
 from modicum.core.disk import whole_folder
-from modicum.core.errors import RunError
+from modicum.core.errors import NeedsError, RunError
 from modicum.core.method import Label
 from modicum.core.net import Net
 from modicum.core.recipe import Recipe, parse_call
 from modicum.core.space import writing
-from modicum.engine import choose, pace
+from modicum.engine import choose, others, pace
 from modicum.engine.arms import Bench, train
+from modicum.engine.imagine import grown
 from modicum.engine.request import Request
 from modicum.engine.tasks import located, packed
 from modicum.functional.drafts import present
@@ -44,52 +47,68 @@ def learners(before: list[str]) -> list[str]:
     return [text for text in before if registry.card(parse_call(text)[0]).role == "learn"]
 
 
-def plan(bench: Bench, config: dict[str, Any], asked: Request) -> None:
-    """How many steps the networks before the last take, into config's choices; minutes are shared out evenly."""
-    many: dict[str, int] = {}
-    names = learners(config["before"])
-    for text in names:
-        method, recipe = _method(bench, text, asked, config["choices"]["flip"])
-        first = bench.loop(method, recipe)
-        bench.layout = config["choices"]["layout"] = choose.layout_of(first.nets, config["choices"]["device"])
-        if asked.minutes and not asked.steps:
-            seconds = pace.race([lambda m=method, r=recipe: bench.loop(m, r)]).seconds[0]  # type: ignore[misc]
-            recipe = recipe.but(steps=choose.budget(asked.minutes / (len(names) + 1), seconds))
-        many[text] = recipe.steps
-    config["choices"]["before"] = many
-
-
-def labelled(job: Job, bench: Bench, config: Mapping[str, Any], metrics: Metrics) -> Dataset:
-    """The data after the steps before the last."""
-    data, net, maps = bench.data, None, ""
-    many = config["choices"].get("before", {})
-    if wrong := form.misfit(many, dict.fromkeys(learners(config["before"]), STEPS), "choices.before"):
-        fix = "Restore the file, or start a new run with another --out."
-        raise RunError(f"config.json is damaged: {wrong}", where=job.run.folder, fix=fix)
+def labelled(job: Job, bench: Bench, config: dict[str, Any], metrics: Metrics) -> Bench:
+    """The bench of the last method: its data after the steps before it, and the networks that those trained."""
+    bench, net, maps = replace(bench, brought=others.brought(job.asked)), None, ""
+    _sound(job, config)
     for text in config["before"]:
         name, given = parse_call(text)
-        role = registry.card(name).role
-        if role == "learn":
-            method, recipe = _method(bench, text, job.asked, config["choices"]["flip"])
-            recipe, home = recipe.but(steps=many[text]), job.run / "arms" / name
-            net = train(replace(bench, data=data), method, recipe, name, home, metrics, job.listen.tick)
-        elif role == "explain":
+        card = registry.card(name)
+        if card.role == "learn":
+            net = _learned(job, bench, text, config, metrics)
+            bench.brought |= {m.part: job.run / "arms" / name for m in card.made if m.net and m.part}
+        elif card.role == "imagine":
+            bench = grown(job, bench, text)
+        elif card.role == "explain":
             maps = text
         else:
             cls = registry.load(name)
             method = cls.of({**cls.presets.get(job.asked.preset, {}), **given}, where=name)
-            columns = _columns(replace(bench, data=data), name, net, maps)
-            make = partial(_made, method, replace(bench, data=data), columns)
-            delta = _kept(job, data, name, make)
-            data = (data + delta).resolve((HUMAN,))
+            make = partial(_made, method, bench, _columns(bench, name, net, maps))
+            delta = _kept(job, bench.data, name, make)
+            if not delta.annotations.num_rows:
+                fix = "Train longer (--steps, --minutes), or name other steps with --via."
+                raise NeedsError(f"{name} made no label of {len(bench.data):,} images", where=name, fix=fix)
+            bench = replace(bench, data=(bench.data + delta).resolve((HUMAN,)))
             job.listen.say(_said(name, delta))
-    return data
+    return bench
 
 
-def _method(bench: Bench, text: str, asked: Request, flip: bool) -> tuple[Any, Recipe]:
+def _sound(job: Job, config: Mapping[str, Any]) -> None:
+    """RunError where the steps in config's choices are not those of learners of this chain: all of them once the last
+    method was timed, which is when the arms are known."""
+    many, names = config["choices"].get("before", {}), learners(config["before"])
+    if isinstance(many, dict) and not config["arms"]:
+        names = [text for text in names if text in many]
+    if wrong := form.misfit(many, dict.fromkeys(names, STEPS), "choices.before"):
+        fix = "Restore the file, or start a new run with another --out."
+        raise RunError(f"config.json is damaged: {wrong}", where=job.run.folder, fix=fix)
+
+
+def _learned(job: Job, bench: Bench, text: str, config: dict[str, Any], metrics: Metrics) -> Net:
+    """The network of a step: trained, on other images where its card says so, or taken as it lies in the run."""
     name, given = parse_call(text)
-    recipe = choose.recipe_of(name, asked, bench.side, flip)
-    return choose.compose(name, given, recipe, asked.preset), recipe
+    home, choices, asked = job.run / "arms" / name, config["choices"], job.asked
+    if others.alone(name) and not (home / "net.json").is_file():
+        bench = others.bench(bench, asked.other)
+    recipe = choose.recipe_of(name, asked, bench.side, choices["flip"])
+    method = choose.compose(name, given, recipe, asked.preset)
+    many = choices.setdefault("before", {})
+    if text not in many:
+        many[text] = _steps(bench, method, recipe, config, asked)
+        job.run.write("config.json", config)
+        ranks.wait()
+    return train(bench, method, recipe.but(steps=many[text]), name, home, metrics, job.listen.tick)
+
+
+def _steps(bench: Bench, method: Any, recipe: Recipe, config: dict[str, Any], asked: Request) -> int:
+    """How many steps a network before the last takes; minutes are shared out evenly.  The layout goes into config."""
+    first = bench.loop(method, recipe)
+    bench.layout = config["choices"]["layout"] = choose.layout_of(first.nets, config["choices"]["device"])
+    if not asked.minutes or asked.steps:
+        return recipe.steps
+    seconds = pace.race([lambda: bench.loop(method, recipe)]).seconds[0]
+    return choose.budget(asked.minutes / (len(learners(config["before"])) + 1), seconds)
 
 
 def _kept(job: Job, data: Dataset, name: str, make: Callable[[], Dataset]) -> Dataset:

@@ -73,7 +73,7 @@ def goal(data: Dataset, asked: Request) -> str:
 
     NeedsError where it is not a class, and folds are asked for.
     """
-    there = (k for k in ("class", "boxes", "masks", "tags") if data.known(k).any() and k in (asked.have or GOALS))
+    there = (k for k in ("class", "boxes", "masks", "tags") if data.known(k).any() and k in (asked.kinds() or GOALS))
     want = asked.want or next(there, "class")
     if asked.folds and want != "class":
         fix = "Leave --folds out: measure on images of test/."
@@ -87,16 +87,18 @@ def enough(data: Dataset, want: str) -> bool:
 
 
 def chain(
-    data: Dataset, traits: tuple[str, ...], method: str, steps: int = 0, want: str = "class", via: Sequence[str] = ()
+    data: Dataset, traits: tuple[str, ...], method: str, steps: int = 0, want: str = "class", via: Sequence[str] = (),
+    more: Sequence[Fact] = (),
 ) -> Chain:
     """The chain of methods from what the data have to a network that tells `want`; `method` overrules the last step.
 
     via: methods for steps before the last: with `method` they are the chain, where they lead to the goal by themselves;
     else they take the places of planned ones (`steps_of`).
     steps: labels-only steps that the time allows (`steps_in`), which cards may need some of; 0 = not counted.
+    more: facts about other images (engine/others.py).
     One that builds on a network that has learned something is taken only where it is named: `early` has seen to one.
     """
-    cards, have, goal = registry.cards(), data.facts(), Fact(want, net=True)
+    cards, have, goal = registry.cards(), (*data.facts(), *more), Fact(want, net=True)
     if method:
         have = (*have, LEARNED) if _builds(method) else have
         _learns(method)
@@ -141,13 +143,17 @@ def _makes(card: Card, fact: Fact) -> bool:
 def steps_of(found: Chain, via: Sequence[str]) -> list[str]:
     """The chain's methods in order, those of `via` in the place of the planned ones of their roles.
 
+    One that makes images may come before all of them: its images are then mixed with those there are.
     SettingsError where a method of `via` has no place before the last one, or does not make what comes after it needs.
     """
     planned = [s.name for s in found.steps if s.name != "predict"]
-    names, free = list(planned), list(range(len(planned) - 1))
+    names, free, first = list(planned), list(range(len(planned) - 1)), list[str]()
     for text in via:
         role = registry.card(parse_call(text)[0]).role
         place = next((i for i in free if registry.card(planned[i]).role == role), None)
+        if place is None and role == "imagine":
+            first.append(text)
+            continue
         if place is None:
             before = ", ".join(names[:-1]) or "none"
             fix = f"The steps before {names[-1]} are: {before}.  A step is replaced by a method of its role."
@@ -157,7 +163,7 @@ def steps_of(found: Chain, via: Sequence[str]) -> list[str]:
         if lost := _lost(found, place, free, text):
             fix = f"Name every step: --via {text} --via ... --method {planned[-1]}; each makes what the next one needs."
             raise SettingsError(f"{lost} is needed after it, which it does not make", where=f"--via {text}", fix=fix)
-    return names
+    return first + names
 
 
 def _lost(found: Chain, place: int, free: Sequence[int], text: str) -> str:

@@ -30,11 +30,12 @@ from modicum.data.scan import scan, traits_of
 from modicum.data.split import carve, few
 from modicum.data.vault import Vault, hide
 from modicum.data.views import way
-from modicum.engine import chain, choose, finish, keep, launch
+from modicum.engine import chain, choose, finish, keep, launch, others
 from modicum.engine.arms import Bench, train
 from modicum.engine.budget import budget
 from modicum.engine.folds import Unseen, out_of_fold
 from modicum.engine.images import changed, images_of
+from modicum.engine.imagine import without
 from modicum.engine.look import demand
 from modicum.engine.memory import give_back, kept
 from modicum.engine.request import Request
@@ -210,7 +211,7 @@ def _hidden(data: Dataset, asked: Request) -> tuple[Dataset, Vault]:
         raise NeedsError("no image for training has a class", where=f"--labels {asked.labels}", fix=fix)
     if asked.labels:
         rows = few(data, per_class=asked.labels, seed=asked.seed, rows="split:train")
-    kinds = asked.have or None
+    kinds = asked.kinds() or None
     if kinds and "class" not in kinds:
         rows = rows[:0]
     return hide(data, rows, kinds, np.flatnonzero(np.isin(names, ("test", "val"))))
@@ -239,12 +240,8 @@ def trained(
     run, asked, choices = job.run, job.asked, config["choices"]
     began = time.perf_counter()
     fabric = _fabric(lightning, choices)
-    bench, metrics, nets = _bench(job, visible, pixels, choices, fabric), Metrics(run / "metrics.jsonl"), {}
-    if new and chain.learners(config["before"]) and "before" not in choices:
-        chain.plan(bench, config, asked)
-        run.write("config.json", config)
-        ranks.wait()
-    bench.data = chain.labelled(job, bench, config, metrics)
+    own, metrics, nets = _bench(job, visible, pixels, choices, fabric), Metrics(run / "metrics.jsonl"), {}
+    bench = chain.labelled(job, own, config, metrics)
     recipe = Recipe.of(config["recipe"])
     method = choose.compose(config["method"], config["settings"], recipe, asked.preset)
     if new:
@@ -267,7 +264,7 @@ def trained(
         begun = time.perf_counter()
         nets[name] = train(bench, one, its, name, run / "arms" / name, metrics, job.listen.tick)
         job.stage(f"train {name}", begun)
-    return bench, nets, unseen
+    return without(bench, own), nets, unseen
 
 
 def _arms(config: dict[str, Any], asked: Request) -> dict[str, tuple[Learn, Recipe]]:
@@ -300,13 +297,7 @@ def _choose(job: Job, data: Dataset, pixels: Pixels) -> dict[str, Any]:
 
     asked = job.asked
     want = choose.goal(data, asked)
-    if not len(data.names):
-        fix = "Put some images into one folder per class, or add labels.csv with columns image,class."
-        raise DataError("no image has a class", where=asked.data, fix=fix)
-    rows = data.rows("split:train")
-    if not len(rows):
-        fix = "Put some images outside of the folders test/ and val/."
-        raise DataError("no image to train on: all are for testing", where=asked.data, fix=fix)
+    rows = _trainable(data, asked)
     traits = traits_of(data, pixels, rows)
     height, width = (int(np.median(pixels.index[f"whole_{k}"][pixels.good])) for k in ("height", "width"))
     side = choose.side_of(asked, width, height)
@@ -314,18 +305,19 @@ def _choose(job: Job, data: Dataset, pixels: Pixels) -> dict[str, Any]:
 
     net = asked.net or choose.origin(asked)[0] or default_name(side, pixels.channels, asked.pretrained)
     steps = choose.steps_in(asked, net, len(data.names), pixels.channels, side)
-    found = choose.chain(data.take(rows), tuple(traits), asked.method, steps, want, asked.via)
+    found = choose.chain(
+        data.take(rows), tuple(traits), asked.method, steps, want, asked.via, others.facts(asked)
+    )
     names = choose.steps_of(found, asked.via)
     flip = pixels.channels == 3 if asked.flip == "auto" else asked.flip == "yes"
     recipe = choose.recipe_of(names[-1], asked, side, flip)
-    start = "published weights" if asked.pretrained else asked.weights or "random weights"
     return {
         "format": FORMAT, "modicum": modicum.__version__, "request": asked.to_dict(), "want": want,
         "method": names[-1], "before": names[:-1], "settings": choose.settings_of(names[-1], asked),
         "recipe": recipe.to_dict(), "wraps": list(recipe.wraps), "seed": asked.seed,
         "choices": {
             "net": net, "side": side, "channels": pixels.channels, "cache": pixels.side, "pixels": pixels.home.name,
-            "flip": flip, "start": start,
+            "flip": flip, "start": "published weights" if asked.pretrained else asked.weights or "random weights",
             "device": choose.device_of(asked), "precision": "32-true", "threads": torch.get_num_threads(),
             "augment": way(side), "layout": "", "twins": asked.twins,
             "judge": "", "unjudged": "", "folds": 0, "share": 1.0,
@@ -334,8 +326,20 @@ def _choose(job: Job, data: Dataset, pixels: Pixels) -> dict[str, Any]:
             "root": data.root or asked.data, "version": data.version, "classes": list(data.names), "images": len(data),
             "counts": [int(c) for c in data.counts()],
         },
-        "why": choose.why(found, traits, asked.method, asked.via), "arms": [],
+        "why": choose.why(found, traits, asked.method, asked.via) + others.about(asked, names), "arms": [],
     }  # fmt: skip
+
+
+def _trainable(data: Dataset, asked: Request) -> np.ndarray:
+    """Rows to train on; DataError where there is none, or no class is named."""
+    if not len(data.names):
+        fix = "Put some images into one folder per class, or add labels.csv with columns image,class."
+        raise DataError("no image has a class", where=asked.data, fix=fix)
+    rows = data.rows("split:train")
+    if not len(rows):
+        fix = "Put some images outside of the folders test/ and val/."
+        raise DataError("no image to train on: all are for testing", where=asked.data, fix=fix)
+    return rows
 
 
 def _fabric(lightning: Any, choices: Mapping[str, Any]) -> Any:

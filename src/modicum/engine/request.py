@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from modicum.core.errors import SettingsError, did_you_mean
-from modicum.core.kinds import KINDS
+from modicum.core.errors import SettingsError
+from modicum.core.kinds import Fact
 from modicum.core.settings import Settings, knob
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -29,7 +29,8 @@ class Request(Settings):
     want: str = knob(
         "", doc="what the network is to tell; '' = class where known, else boxes, masks, tags", choices=("", *GOALS)
     )
-    have: tuple[str, ...] = knob((), doc="kinds of labels to learn from, such as tags; () = all there are")
+    have: tuple[str, ...] = knob((), doc="what to learn from, such as tags or boxes@other; () = all there is")
+    other: str = knob("", doc="images with labels of other classes, or a run that learned from such")
     method: str = knob("", doc="learn method; '' = chosen by cards and measured traits")
     via: tuple[str, ...] = knob((), doc="methods for steps before the last, each for the planned one of its role")
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -78,12 +79,29 @@ class Request(Settings):
         for one, other, fix in CLASHES:
             if getattr(self, one) and getattr(self, other):
                 raise SettingsError(f"--{one} and --{other} contradict each other", where="fit", fix=fix)
-        for kind in self.have:
-            if kind not in KINDS:
-                raise SettingsError(f"{kind!r} is no kind of label", where="--have", fix=did_you_mean(kind, KINDS))
+        for fact in map(_fact, self.have):
+            if fact.scope and not self.other:
+                found = f"{fact} is about other images than those of the data"
+                raise SettingsError(found, where="--have", fix="Say where they are: --other FOLDER.")
         if self.folds == 1:
             fix = "Give 0 for none, or 2 to 20."
             raise SettingsError("one fold would hold out all labels at once", where="--folds", fix=fix)
+
+    def kinds(self, scope: str = "") -> tuple[str, ...]:
+        """Kinds of labels of `have` that are about the data, or about other images; () = all."""
+        return tuple(f.kind for f in map(_fact, self.have) if f.scope == scope)
+
+
+def _fact(text: str) -> Fact:
+    """A fact of `have`: a kind, of the data or of other images."""
+    try:
+        fact = Fact.parse(text)
+    except SettingsError as error:
+        raise SettingsError(error.found, where="--have", fix=error.fix) from None
+    if fact.net or fact.guess or fact.scope not in ("", "other"):
+        fix = "Write a kind, such as tags, or KIND@other for labels of the images of --other."
+        raise SettingsError(f"{text} is neither a kind of label nor one of other images", where="--have", fix=fix)
+    return fact
 
 
 def _word(value: object) -> object:

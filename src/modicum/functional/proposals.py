@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import heapq
 import importlib
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -94,12 +95,16 @@ def selective(
 
 
 def _opencv() -> Any:
-    """The module cv2, with what selective search needs."""
-    name = "opencv-contrib-python-headless"
+    """The module cv2, with what selective search needs.  Loading it changes search paths of this process, which are put
+    back."""
+    name, before = "opencv-contrib-python-headless", dict(os.environ)
     try:
         cv2: Any = importlib.import_module("cv2")
     except ImportError:
         raise MachineError(f"{name} is not installed", where="proposals", fix=f"pip install {name}") from None
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
     if not hasattr(cv2, "ximgproc"):
         fix = f"Each is the module cv2: pip uninstall opencv-python opencv-python-headless, then pip install {name}"
         raise MachineError(f"OpenCV is installed without its extra modules, {name}", where="proposals", fix=fix)

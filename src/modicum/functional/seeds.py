@@ -28,6 +28,18 @@ def softmax_within(values: Tensor, image: Tensor, images: int) -> Tensor:
     return raised / summed_within(raised, image, images)[image]
 
 
+def unmasked(logits: Tensor, image: Tensor, tags: Tensor) -> Tensor:
+    """Logits (M,C), or (M,C+1) with background last, in which a class that an image is known not to show is -inf: the
+    others share its probability (LBBA's mask; Dong et al., 2021).
+
+    Without background, an image known to show no class stays as it is.
+    """
+    absent = tags == 0
+    if logits.shape[1] > tags.shape[1]:
+        absent = torch.cat([absent, torch.zeros_like(absent[:, :1])], 1)
+    return logits.masked_fill((absent & ~absent.all(1, keepdim=True))[image], -torch.inf)
+
+
 def summed_within(values: Tensor, image: Tensor, images: int) -> Tensor:
     """Sum of (M,C) over the proposals of each image, (B,C)."""
     return values.new_zeros(images, values.shape[1]).index_add(0, image, values)
@@ -72,9 +84,20 @@ def several(scores: Tensor, xyxy: Tensor, image: Tensor, tags: Tensor, share: fl
     """MIST's (Ren et al., 2020): of each present class the best `share` of an image's proposals, one at least, and of
     these, from the best on, each that overlaps none accepted before by more than tau."""
     values, cls = _present(scores, image, tags)
-    order = values.argsort(dim=1, descending=True, stable=True)
     count = (values > -torch.inf).sum(1, keepdim=True)
-    among = torch.arange(values.shape[1], device=image.device) < (share * count).ceil().clamp_min(1)
+    return _apart(values, cls, xyxy, (share * count).ceil().clamp_min(1), tau)
+
+
+def best(scores: Tensor, xyxy: Tensor, image: Tensor, tags: Tensor, most: int, tau: float) -> Seeds:
+    """LBBA's (Dong et al., 2021): as `several`, of each present class the `most` best of an image's proposals."""
+    values, cls = _present(scores, image, tags)
+    return _apart(values, cls, xyxy, (values > -torch.inf).sum(1, keepdim=True).clamp_max(most), tau)
+
+
+def _apart(values: Tensor, cls: Tensor, xyxy: Tensor, count: Tensor, tau: float) -> Seeds:
+    """Of each class in an image, (P,), the best proposals by values (P,M), `count` (P,1) of them, that are apart."""
+    order = values.argsort(dim=1, descending=True, stable=True)
+    among = torch.arange(values.shape[1], device=values.device) < count
     pair, rank = among.nonzero(as_tuple=True)
     proposal = order[pair, rank]
     score = values[pair, proposal]
@@ -133,3 +156,11 @@ def moved(offsets: Tensor, told: Named, xyxy: Tensor, seeds: Seeds, weight: floa
     found = wide(offsets[mine, told.target[mine]])
     values = F.smooth_l1_loss(found, goal.to(found.dtype), reduction="none").sum(1)
     return mean(values, told.weight[mine].to(values.dtype), float(len(xyxy)), weight)
+
+
+def bootstrapped(logits: Tensor, told: Named, belief: float, weight: float = 1.0) -> Term:
+    """As `refined`, with a target of `belief` times what is told and the rest what the logits say most (hard bootstrap;
+    Reed et al., 2014)."""
+    given, _ = cross_entropy(logits, told.target)
+    own, _ = cross_entropy(logits, logits.detach().argmax(1))
+    return mean(belief * given + (1 - belief) * own, told.weight.to(given.dtype), weight=weight)

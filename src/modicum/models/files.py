@@ -22,6 +22,7 @@ from modicum.core.net import Net
 from modicum.core.space import writing
 from modicum.models import doors
 from modicum.models.weights import digest, not_finite, read_weights
+from modicum.nn.adjusting import ADJUSTER, adjusting
 from modicum.nn.cosine import cosine_head
 from modicum.nn.detect import detecting
 from modicum.nn.peaks import peaked
@@ -46,7 +47,8 @@ EDITS: dict[str, Callable[[Net, dict[str, Any]], Net]] = {
     "decoder": lambda net, given: segmenting(net, int(given["most"])),
     "detector": lambda net, given: detecting(net, int(given["width"]), int(given["depth"])),
     "torchvision": lambda net, given: _visioned(net, given),
-    "regions": lambda net, given: regional(net, **{k: given[k] for k in ARGS}),
+    "regions": lambda net, given: regional(net, **{k: given[k] for k in ARGS}, fast=given.get("fast", False)),
+    "adjuster": lambda net, given: adjusting(net, **{k: given[k] for k in ADJUSTER}),
 }
 """Structural edits by name: (net, arguments) -> net, run on the meta device.  `spec["edits"]` lists {"edit", ...}."""
 
@@ -168,6 +170,8 @@ def _construct(spec: dict[str, Any]) -> Net:
     net: Net = Sum(parts, spec["args"]["weights"]) if parts else doors.build(spec)
     for edit in spec["edits"]:
         net = EDITS[edit["edit"]](net, edit)
+        if net.spec.get("edits", [])[-1:] != [edit]:
+            raise ModelError(f"{form.short(edit)} is not what it makes", where="network", fix=_AGAIN)
     net.spec = spec
     return net
 

@@ -54,9 +54,9 @@ class Proposing(Learn):
     def build(self, info: Info, make: Make) -> Nets:
         return Nets({"net": self.reader(make)})
 
-    def reader(self, make: Make, heads: int = 0, sides: bool = False) -> Net:
+    def reader(self, make: Make, heads: int = 0, sides: bool = False, fast: bool = False) -> Net:
         """The run's network with a reader of regions."""
-        return regional(make("net"), heads, sides, self.width, self.thin, self.most, self.find)
+        return regional(make("net"), heads, sides, self.width, self.thin, self.most, self.find, fast)
 
     def program(self, info: Info) -> Program:
         look = Collect("look", Stream("tagged", 16, ("plain",)), PROPOSALS)
@@ -69,10 +69,12 @@ class Proposing(Learn):
         own = torch.arange(len(boxes), device=boxes.device).repeat_interleave(2 * boxes.shape[1])
         return move_points(boxes.reshape(-1, 2), own, view.affine.to(boxes.dtype)).reshape(boxes.shape)
 
-    def read(self, nets: Nets, part: Part, between: Callable[[Tensor, Tensor], Tensor] | None = None) -> Looked:
+    def read(
+        self, nets: Nets, part: Part, between: Callable[[Tensor, Tensor], Tensor] | None = None, view: str = "weak"
+    ) -> Looked:
         """What the network says of the regions of a part; between: what is done to the cells of a region."""
-        xyxy, image = in_view(part, "weak")
-        said = nets["net"].regions(part["weak"], xyxy, image, between)
+        xyxy, image = in_view(part, view)
+        said = nets["net"].regions(part[view], xyxy, image, between)
         scores = scored(said.what, said.where, image, len(part.rows))
         return Looked(xyxy, image, said, scores, part.labels.tagged(scores.shape[1]))
 
@@ -100,15 +102,19 @@ class Refining(Proposing):
 
     def refining(self, found: Looked, clock: Clock) -> Loss:
         """The loss of tags, and of each refinement."""
-        loss, scores = {"tags": tagged(found.scores, found.image, found.tags)}, found.scores
+        loss, scores = {"tags": tagged(found.scores, found.image, found.tags)}, self.chosen_by(None, found)
         for k, logits in enumerate(found.said.refined):
             seeds = self.seeds(scores, found)
             told = named(seeds, found.xyxy, found.image, found.tags, self.tau, self.least)
             weight = (self.first if k == 0 else 1.0) * (clock.done >= self.after)
             loss[f"refined {k + 1}"] = refined(logits, told, weight)
             loss |= self.more(k, found, told, seeds, weight)
-            scores = wide(logits.detach()).softmax(1)[:, :-1]
+            scores = self.chosen_by(logits, found)
         return loss
+
+    def chosen_by(self, logits: Tensor | None, found: Looked) -> Tensor:
+        """Scores (M,C) by which seeds are chosen: of a refinement's logits (M,C+1), or WSDDN's."""
+        return found.scores if logits is None else wide(logits.detach()).softmax(1)[:, :-1]
 
     def more(self, k: int, found: Looked, told: Named, seeds: Seeds, weight: float) -> Loss:
         """What else the k-th refinement is to learn."""

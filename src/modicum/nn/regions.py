@@ -25,7 +25,7 @@ from modicum.functional.boxes import clip, decode, nms, unpacked
 from modicum.functional.geometry import warp_boxes
 from modicum.functional.losses import wide
 from modicum.functional.pooling import pooled
-from modicum.functional.proposals import grid, propose
+from modicum.functional.proposals import grid, propose, selective
 from modicum.functional.seeds import SURE, scored, summed_within
 from modicum.nn.edit import Levelled, black, noted, of
 
@@ -37,28 +37,30 @@ STD = 0.01  # of the last weights, as in the papers
 TAU, TOP, MOST = 0.3, 50, 100  # boxes of a class that overlap by more are one; looked at in each class; given in all
 KEPT = 4096  # images whose proposals are remembered: 16 bytes a proposal
 SEEN = 0.5  # share of a proposal in the view below which it is left out of a step
-WAYS = ("regions", "one", "grid")
+WAYS = ("regions", "one", "grid", "opencv")
 ARGS = ("heads", "sides", "width", "thin", "most", "find")
 
 
 class Said(NamedTuple):
     """what: (M,C), logits of a region's class.  where: (M,C), logits of being the region that shows a class.  refined:
-    K of (M,C+1), logits, background last.  offsets: K of (M,C,4), to where a region ought to be; or none."""
+    K of (M,C+1), logits, background last.  offsets: K of (M,C,4), to where a region ought to be; or none.  fast: logits
+    (M,C+1) and offsets (M,4), the same for all classes, of a head that learns from the refinements; or None."""
 
     what: Tensor
     where: Tensor
     refined: tuple[Tensor, ...]
     offsets: tuple[Tensor, ...]
+    fast: tuple[Tensor, Tensor] | None = None
 
 
-class Reader(nn.Module):
-    """Maps and boxes -> Said.
+class Trunk(nn.Module):
+    """Maps and boxes -> a description of each box.
 
     Maps are thinned by 1 x 1 convolutions and added up at the size of the finest, from which CELLS x CELLS cells a box
-    are pooled; two layers read them.  channels: of the maps, fine to coarse.  heads: K.
+    are pooled; two layers read them.  channels: of the maps, fine to coarse.
     """
 
-    def __init__(self, channels: list[int], classes: int, heads: int, sides: bool, width: int, thin: int) -> None:
+    def __init__(self, channels: list[int], width: int, thin: int) -> None:
         super().__init__()
         self.thin = nn.ModuleList(nn.Conv2d(c, thin, 1) for c in channels)
         self.read = nn.Sequential(
@@ -68,26 +70,51 @@ class Reader(nn.Module):
             if isinstance(part, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
                 nn.init.zeros_(part.bias)  # type: ignore[arg-type]
-        self.what = _last(width, classes)
-        self.where = _last(width, classes, bias=False)  # which a softmax over regions would not feel
-        self.refined = nn.ModuleList(_last(width, classes + 1) for _ in range(heads))
-        self.offsets = nn.ModuleList(_last(width, 4 * classes) for _ in range(heads if sides else 0))
+
+    def describe(
+        self, levels: list[Tensor], xyxy: Tensor, image: Tensor, size: tuple[int, int],
+        between: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> Tensor:  # fmt: skip
+        """(M,width).  between: what is done to pooled maps, (M,thin,CELLS,CELLS), of images (M,) -> the same."""
+        fine, *coarse = (thin(m) for thin, m in zip(self.thin, levels[-len(self.thin) :], strict=True))
+        for maps in coarse:
+            fine = fine + F.interpolate(maps, fine.shape[-2:], mode="nearest")
+        cells = pooled(fine, xyxy, image, size, CELLS)
+        return self.read((cells if between is None else between(cells, image)).flatten(1))  # type: ignore[no-any-return]
+
+
+class Reader(Trunk):
+    """Maps and boxes -> Said.
+
+    heads: K.  sides: whether the refinements also move boxes.  fast: whether there is a last head for class and place.
+    """
+
+    def __init__(
+        self, channels: list[int], classes: int, heads: int, sides: bool, width: int, thin: int, fast: bool = False
+    ) -> None:
+        super().__init__(channels, width, thin)
+        self.what = last(width, classes)
+        self.where = last(width, classes, bias=False)  # which a softmax over regions would not feel
+        self.refined = nn.ModuleList(last(width, classes + 1) for _ in range(heads))
+        self.offsets = nn.ModuleList(last(width, 4 * classes) for _ in range(heads if sides else 0))
+        self.fast = last(width, classes + 5) if fast else None
+        if self.fast is not None:
+            with torch.no_grad():
+                self.fast.weight[-4:] = 0  # boxes stay until it has learned to move them
 
     def forward(
         self, levels: list[Tensor], xyxy: Tensor, image: Tensor, size: tuple[int, int],
         between: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> Said:  # fmt: skip
-        """between: what is done to pooled maps, (M,thin,CELLS,CELLS), of images (M,) -> the same."""
-        fine, *coarse = (thin(m) for thin, m in zip(self.thin, levels, strict=True))
-        for maps in coarse:
-            fine = fine + F.interpolate(maps, fine.shape[-2:], mode="nearest")
-        cells = pooled(fine, xyxy, image, size, CELLS)
-        h = self.read((cells if between is None else between(cells, image)).flatten(1))
+        """between: as in `describe`."""
+        h = self.describe(levels, xyxy, image, size, between)
         offsets = tuple(part(h).unflatten(1, (-1, 4)) for part in self.offsets)
-        return Said(self.what(h), self.where(h), tuple(part(h) for part in self.refined), offsets)
+        fast = None if self.fast is None else self.fast(h).split([self.what.out_features + 1, 4], 1)
+        return Said(self.what(h), self.where(h), tuple(part(h) for part in self.refined), offsets, fast)
 
 
-def _last(width: int, out: int, bias: bool = True) -> nn.Linear:
+def last(width: int, out: int, bias: bool = True) -> nn.Linear:
+    """A layer whose answers are small at first."""
     part = nn.Linear(width, out, bias)
     nn.init.normal_(part.weight, std=STD)
     if bias:
@@ -124,7 +151,7 @@ class Regional(Levelled):
         return self._read(self.seen(x)[1], xyxy, image, (x.shape[-2], x.shape[-1]), between)
 
     def _read(self, levels: list[Tensor], *given: object) -> Said:
-        return self.reader(levels[-len(self.reader.thin) :], *given)  # type: ignore[no-any-return]
+        return self.reader(levels, *given)  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor) -> Out:
         if torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export():
@@ -145,8 +172,8 @@ def proposals(image: np.ndarray, find: str, most: int) -> np.ndarray:
     """Boxes (R,4) of an image, uint8 (H,W,c), R from 1 to `most`; first the whole.  Those of the last KEPT images are
     remembered: training, prediction and measuring ask for the same.
 
-    find: of WAYS: regions that merge, of all colours and scales or of one alone, which takes a third of the time; or
-    a grid, spread evenly where it has too many.
+    find: of WAYS: regions that merge, of all colours and scales or of one alone, which takes a third of the time; a
+    grid, spread evenly where it has too many; or OpenCV's selective search, where it is installed.
     """
     key = hashlib.blake2b(repr((image.shape, find, most)).encode() + image.tobytes()).digest()
     if key not in _kept:
@@ -165,6 +192,8 @@ def _proposals(image: np.ndarray, find: str, most: int) -> np.ndarray:
     if find == "grid":
         some = grid((image.shape[0], image.shape[1]))
         some = some[np.linspace(0, len(some) - 1, min(most, len(some))).round().astype(int)]
+    elif find == "opencv":
+        some = selective(image, most)
     elif find == "one":
         some = propose(image, scales=(50,), colours=("RGB",), most=most)
     else:
@@ -181,12 +210,15 @@ def found(said: Said, first: Tensor, column: Tensor, size: tuple[int, int]) -> B
     """
     there = ~column.isnan().any(-1)
     classes = first.shape[1]
-    each = [wide(r).softmax(1)[:, :-1] for r in said.refined]
+    heads = said.refined if said.fast is None else (*said.refined, said.fast[0])
+    each = [wide(r).softmax(1)[:, :-1] for r in heads]
     score = column.new_full((*there.shape, classes), -torch.inf)
     score[there] = (torch.stack(each).mean(0) if each else first).to(score.dtype)
     boxes = column[:, :, None].repeat(1, 1, classes, 1)
     if said.offsets:
         boxes[there] = decode(wide(torch.stack(said.offsets)).mean(0).to(boxes.dtype), boxes[there])
+    if said.fast is not None:
+        boxes[there] = decode(wide(said.fast[1])[:, None].to(boxes.dtype), boxes[there])
     value, at = score.topk(min(TOP, score.shape[1]), 1)
     image, rank, cls = (value > -torch.inf).nonzero(as_tuple=True)
     value, xyxy = value[image, rank, cls], clip(boxes[image, at[image, rank, cls], cls], size)
@@ -217,28 +249,35 @@ def in_view(part: Part, view: str) -> tuple[Tensor, Tensor]:
 
 def regional(
     net: Net, heads: int = 0, sides: bool = False, width: int = 256, thin: int = 64, most: int = 300,
-    find: str = WAYS[0],
+    find: str = WAYS[0], fast: bool = False,
 ) -> Net:  # fmt: skip
     """The network with a reader of regions in place of its classifier; noted in its `spec`.
 
     Read are the last maps of the network, at most USED, whose steps are FINEST pixels or more; else its last one.
     heads: refinements.  sides: whether they also move boxes.  width: of both layers.  thin: channels that are pooled.
-    most: proposals of an image.  find: of WAYS.  Weights of the reader come from torch's global generator.  ModelError
-    where the network shows no maps, or has a dense head already.
+    most: proposals of an image.  find: of WAYS.  fast: whether there is a last head for class and place.  Weights of
+    the reader come from torch's global generator.  ModelError where the network shows no maps, or has a dense head
+    already.
     """
     counts = (heads, width, thin, most)
-    good = all(type(n) is int for n in counts) and type(sides) is bool and find in WAYS
+    good = all(type(n) is int for n in counts) and type(sides) is type(fast) is bool and find in WAYS
     if not (good and 0 <= heads <= 8 and 8 <= width <= 4096 and 1 <= thin <= 1024 and 1 <= most <= 10_000):
         words = "{!r:.19} refinements, width {!r:.19}, {!r:.19} maps, {!r:.19} proposals by {!r:.19}"
         said = words.format(*counts, find)
         fix = f"Give 0 to 8, 8 to 4096, 1 to 1024, 1 to 10000, and one of {', '.join(WAYS)}."
         raise ModelError(said, where="network", fix=fix)
-    _, seen = black(net, net.levels)
-    used = [m for m in seen if net.spec["args"]["side"] / m.shape[-1] >= FINEST][-USED:] or seen[-1:]
+    channels = read_by(net)
     of(net, Regional)
-    reader = Reader([m.shape[1] for m in used], net.spec["args"]["classes"], heads, sides, width, thin)
+    reader = Reader(channels, net.spec["args"]["classes"], heads, sides, width, thin, fast)
     changed: Any = net
     changed.reader, changed.most, changed.find = reader.to(net.mean.device), most, find
     net.head = nn.Identity()
     given = dict(zip(ARGS, (heads, sides, width, thin, most, find), strict=True))
-    return noted(net, {"edit": "regions", **given})
+    return noted(net, {"edit": "regions", **given} | ({"fast": True} if fast else {}))
+
+
+def read_by(net: Net) -> list[int]:
+    """Channels of the maps of a network that a Trunk reads, fine to coarse.  ModelError where it shows none."""
+    _, seen = black(net, net.levels)
+    used = [m for m in seen if net.spec["args"]["side"] / m.shape[-1] >= FINEST][-USED:] or seen[-1:]
+    return [m.shape[1] for m in used]
