@@ -122,7 +122,7 @@ def value(name: str, *path: str, to: object) -> Damage:
 
 NETWORK = {"explain", "label", "score", "select", "export", "report", "evaluate"}
 TABLE = {"label", "score", "select"}
-CONFIG = {"export", "report", "fit"}
+CONFIG = {"export", "report", "fit", "select"}
 FILES: dict[str, tuple[Damage, str, set[str]]] = {
     # damage, the file that must be named, verbs that must refuse
     "config gone": (lambda r: (r / "config.json").unlink(), "config.json", NETWORK | {"fit"}),

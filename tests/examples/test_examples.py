@@ -67,6 +67,7 @@ def test_there_is_one_short_example_for_each_verb() -> None:
         ("evaluate", ["run", "shapes/test"], "not compared"), ("predict", ["run", "shapes/unlabelled"], "probability"),
         ("explain", ["run", "maps", "shapes/test/bar"], "where it sees"), ("score", ["run"], "larger means"),
         ("select", ["run"], "unlabelled/"), ("label", ["votes"], "2.png  dog  1.00"),
+        ("imagine", ["made"], "8 imaginary images of 2 classes"),
         ("export", ["run", "m.onnx"], "kB"), ("report", ["run"], "report.html"),
     ],
 )  # fmt: skip

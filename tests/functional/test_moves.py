@@ -24,7 +24,7 @@ def test_sides_move_by_their_share_of_the_box() -> None:
     corners = mv.jittered(box.expand(3, 4), torch.tensor([[0.5] * 4, [0.0] * 4, [0.0, 0.25, 1.0, 0.75]]), 0.3)
     assert torch.allclose(corners, torch.tensor([[10.0, 20, 30, 60], [4, 8, 24, 48], [4, 14, 36, 66]]))
     rough = mv.jittered(box.expand(1000, 4), torch.rand(1000, 4), 0.45)
-    assert (rough[:, 2:] > rough[:, :2]).all() and iou(rough, box).min() > 0.05
+    assert (rough[:, 2:] > rough[:, :2]).all() and iou(rough, box).min() > 0.009  # (1 - 2 x 0.45)^2
 
 
 @pytest.mark.parametrize("own", [False, True])

@@ -15,7 +15,7 @@ MEMORY = 2.0  # GiB below which a person should know; the demo takes about one
 DISK = 1.0  # GiB below which a person should know; a run is some MB, its cache as large as the decoded images
 EXTRAS = {
     "cluster": "train and predict on several machines", "test": "run Modicum's own tests",
-    "dev": "work on Modicum itself",
+    "dev": "work on Modicum itself", "imagine": "make images with language and text-to-image models",
 }  # fmt: skip
 """What each extra gives."""
 

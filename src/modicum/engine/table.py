@@ -46,9 +46,6 @@ class Finished:
                 fix="Repeat the `modicum fit` command that began it: it resumes.",
             )
         net, meta = files.load(run.folder)
-        if (told := meta["tells"]) != (want := run.config["want"]):
-            fix = "Restore net.json and config.json as `fit` wrote them."
-            raise RunError(f"its network tells {told}, where {want} were asked for", where=run.folder, fix=fix)
         try:
             data = Dataset.load(run / "data")
         except DataError as error:

@@ -28,19 +28,18 @@ from modicum.functional.seeds import Named, Seeds, best, bootstrapped, named, sc
 from modicum.nn.proposing import Looked, Refining
 
 KEPT, APART = 50, 0.1
+SHARE, NEAR = 0.15, 0.2  # MIST's: of an image's regions; overlap with a better seed
+BELIEF = 0.8  # b
 
 
 @dataclass(frozen=True)
 class Boosting(Refining):
     """Not a method: the frame of two."""
 
-    share: float = knob(0.15, 0, 1, doc="share of an image's regions among which seeds of a class are sought")
-    near: float = knob(0.2, 0, 1, doc="overlap (IoU) with a better seed above which a region is no seed")
-    belief: float = knob(0.8, 0, 1, doc="b, how far the fast head's class is told it; the rest is its own answer")
     masked: bool = knob(True, doc="absent classes take no share of the scores that choose seeds")
 
     def seeds(self, scores: Tensor, found: Looked) -> Seeds:
-        return several(scores, found.xyxy, found.image, found.tags, self.share, self.near)
+        return several(scores, found.xyxy, found.image, found.tags, SHARE, NEAR)
 
     def chosen_by(self, logits: Tensor | None, found: Looked) -> Tensor:
         if not self.masked:
@@ -63,7 +62,7 @@ class Boosting(Refining):
         assert found.said.fast is not None
         logits, offsets = found.said.fast
         weight = float(clock.done >= self.after)
-        loss["fast class"] = bootstrapped(logits, told, self.belief, weight)
+        loss["fast class"] = bootstrapped(logits, told, BELIEF, weight)
         if stage < 0:
             return loss
         mine = ((told.target < found.tags.shape[1]) & (told.weight > 0)).nonzero()[:, 0]

@@ -68,7 +68,7 @@ def shut(case: Case) -> None:
     """Where nothing is behind any door the method refuses in words, or needs none."""
 
     def closed(*given: object) -> object:
-        raise NeedsError("there is nothing behind this door", where="doors")
+        raise NeedsError("there is nothing behind this door", where="doors", fix="This one is shut for the test.")
 
     try:
         found = [*case.method().imagine(toy.CLASSES, 1, np.random.default_rng(0), type(doors())(*[closed] * 4))]  # type: ignore[arg-type]

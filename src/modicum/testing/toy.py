@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from modicum.core.dataset import ANNOTATOR, HUMAN, MODEL, Dataset, Table
 from modicum.core.errors import NeedsError
@@ -116,7 +117,7 @@ def _state(data: Dataset, fact: Fact, rows: np.ndarray, cls: np.ndarray) -> Data
         return out
     who = [*data.sources["who"].to_pylist(), *[MODEL] * (len(out.sources) - len(data.sources))]
     at = out.sources.schema.get_field_index("who")
-    return replace(out, sources=out.sources.set_column(at, out.sources.schema.field(at), [who]))
+    return replace(out, sources=out.sources.set_column(at, out.sources.schema.field(at), pa.array(who, pa.string())))
 
 
 def _class(data: Dataset, rows: np.ndarray, cls: np.ndarray) -> Dataset:

@@ -52,7 +52,8 @@ CARD = Card(
     "The loop's equations, T and how long each part lasts are our reading of the paper's words.",
     xfail={"loss falls": "it learns to move boxes, and no classes"},
 )
-COPIES, CHOSEN = 4, "chosen"  # rough ones of a true box; the column of the detector's regions
+COPIES, JITTER = 4, 0.3  # rough ones of a true box; farthest that a side is moved, as a share of the box
+CHOSEN = "chosen"  # the column of the detector's regions
 MANY = 2**14  # regions that are read at once in a pass
 
 
@@ -61,7 +62,6 @@ class LbbaAdjuster(Boosting):
     """Dong et al., 2021, with the run's network as backbone of the adjuster and of the detector."""
 
     stages: int = knob(1, 0, 3, doc="T, how often the adjuster learns from a detector's regions")
-    jitter: float = knob(0.3, 0, 0.45, doc="farthest that a side of a true box is moved, as a share of the box")
     reach: float = knob(0.5, 0, 1, doc="overlap (IoU) with a true box from which on a proposal is to become it")
 
     presets: ClassVar[Presets] = {"paper": PAPER, "small": {}}
@@ -102,7 +102,7 @@ class LbbaAdjuster(Boosting):
         every = torch.arange(len(true.cls), device=true.cls.device).repeat_interleave(COPIES)
         seed = draws.key(clock.seed, clock.phase, clock.step, clock.lane, "jitter")
         luck = draws.uniform(seed, part.rows[true.image] * 2**20 + place(true.image), 0, 4 * COPIES)
-        near = clip(jittered(true.xyxy[every], luck.reshape(-1, 4), self.jitter), (x.shape[-2], x.shape[-1]))
+        near = clip(jittered(true.xyxy[every], luck.reshape(-1, 4), JITTER), (x.shape[-2], x.shape[-1]))
         some, image = in_view(part, "weak")
         at, overlap = nearest(some, image, None, true)
         good = overlap >= self.reach
