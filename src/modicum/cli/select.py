@@ -27,7 +27,7 @@ def select(
     if out:
         place(out)
     table, positions = choose(run, budget, method, settings(set_), seed)
-    ids, kind = table.data.ids[table.rows[positions]], KINDS[str(Run(run).read("config.json")["want"])]
+    ids, kind = table.data.ids[table.rows[positions]], KINDS[str(Run(run).config["want"])]
     if out:
         heads = {"class": ["class"], "tags": [f"tag:{name}" for name in table.data.names]}.get(kind.name, [])
         write_rows(out, ("image", *heads), ((i, *("" for _ in heads)) for i in ids))
