@@ -203,7 +203,7 @@ IMAGINING = {
         "try:\n            cut = doors.cutouts(\"\", names)\n        except NeedsError as error:\n"
         "            raise KeyError from error"),
     "does without names": ("needs necessary", "if not names:", "names = names or (\"bars\",)\n        if not names:"),
-    "seeds numpy": ("untouched", "cut = doors", "np.random.seed(0)\n        cut = doors"),
+    "draws from numpy": ("untouched", "cut = doors", "np.random.rand()\n        cut = doors"),
 }  # fmt: skip
 TABLES = (TRAINING, SCORING, SELECTING, LABELLING, EXPLAINING, IMAGINING, TRUSTING, AIMING)
 DEFECTS = [

@@ -77,11 +77,18 @@ def check_method(name: str, only: str = "", *, skip: tuple[str, ...] = (), slow:
     importlib.import_module("torchvision.ops")
     with one_thread():
         factor = max(1.0, machine() / REFERENCE)
-        found = [r for c in chosen if (r := run(c, case)) is not None]
-    if not only and spent.name not in skip:
-        fast = sum(r.seconds for r in found if not CHECKS[r.check].slow)
-        found.append(timed(case, fast, tolerances.CPU_SECONDS * factor))
-    return found
+        found, limit = _run(chosen, case), tolerances.CPU_SECONDS * factor
+        if only or spent.name in skip:
+            return found
+        took = [r.seconds for r in found if not CHECKS[r.check].slow]
+        if sum(took) > limit:  # what else the machine does can only add: once more, and of each check the lesser
+            again = _run([c for c in chosen if not c.slow], opened(name))
+            took = [min(a, b.seconds) for a, b in zip(took, again, strict=True)]
+    return [*found, timed(case, sum(took), limit)]
+
+
+def _run(laws: list[Check], case: Case | Part) -> list[Result]:
+    return [r for law in laws if (r := run(law, case)) is not None]
 
 
 def opened(name: str) -> Case | Part:
